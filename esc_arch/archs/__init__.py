@@ -1,0 +1,11 @@
+"""The networks of this package. `NETWORKS` is what `import esc_arch` adds to BasicSR's ARCH_REGISTRY."""
+
+from torch import nn
+
+from esc_arch.archs.esc_arch import ESC
+from esc_arch.archs.esc_fp_arch import ESCFP
+from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn
+
+NETWORKS: tuple[type[nn.Module], ...] = (ConvAttn, DecomposedConvAttn, ESC, ESCFP)
+
+__all__ = ["ESC", "ESCFP", "NETWORKS"]

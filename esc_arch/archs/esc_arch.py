@@ -1,0 +1,97 @@
+"""ESC, ESC-light and ESC-XL: one network, told apart by its arguments."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.block import ESCBlock
+from esc_arch.layers.conv_attn import ConvAttn, average_over_square, new_large_kernel
+from esc_arch.layers.upsample import SubPixelConv, nearest_skip
+
+
+class ESC(nn.Module):
+    """Super-resolution network that emulates self-attention with convolution.
+
+    "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ICCV 2025). Arguments, parameter
+    names and shapes are those of the published checkpoints, which load strictly; a checkpoint of another scale loads
+    too, its sub-pixel convolution is converted. The defaults are the paper's ESC. ESC-light has `n_blocks=3`; ESC-XL
+    `dim=192, pdim=48, n_blocks=8, window_size=48, num_heads=12, use_ln=True`.
+
+    Args:
+        dim: number of channels C.
+        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
+        kernel_size: side of the large kernel, odd.
+        n_blocks: number of blocks, each with one self-attention.
+        conv_blocks: number of ConvAttn in a block.
+        window_size: side of an attention window.
+        num_heads: heads of the attention, a divisor of C.
+        upscaling_factor: scale S, at least 1.
+        exp_ratio: expansion of the ConvFFN before each ConvAttn.
+        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
+        use_ln: normalise the input of the ConvFFN before each ConvAttn.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        pdim: int = 16,
+        kernel_size: int = 13,
+        n_blocks: int = 5,
+        conv_blocks: int = 5,
+        window_size: int = 32,
+        num_heads: int = 4,
+        upscaling_factor: int = 2,
+        exp_ratio: float = 1.25,
+        attn_type: str = "auto",
+        use_ln: bool = False,
+    ) -> None:
+        super().__init__()
+        require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
+        require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
+        require(upscaling_factor >= 1, f"upscaling_factor must be at least 1, got {upscaling_factor}")
+        self.upscaling_factor = upscaling_factor
+        blocks = [
+            ESCBlock(
+                dim,
+                [ConvAttn(dim, pdim, kernel_size, owns_kernel=False) for _ in range(conv_blocks)],
+                window_size=window_size,
+                num_heads=num_heads,
+                proj_ratio=2,
+                exp_ratio=exp_ratio,
+                attn_type=attn_type,
+                use_ln=use_ln,
+            )
+            for _ in range(n_blocks)
+        ]
+        self.plk_filter = new_large_kernel(pdim, kernel_size)
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self.blocks = nn.ModuleList(blocks)
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+        self.to_img = SubPixelConv(dim, upscaling_factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Enlarge images.
+
+        Args:
+            x: LQ images (B, 3, H, W), RGB in [0, 1]; any H, W >= 1.
+
+        Returns:
+            (B, 3, S * H, S * W), not clamped.
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        require_image(x, 3)
+        kernel = average_over_square(self.plk_filter)
+        features = skip = self.proj(x)  # (B, C, H, W)
+        for block in self.blocks:
+            features = block(features, kernel)
+        features = self.last(features) + skip
+        image = self.to_img(features) + nearest_skip(x, self.upscaling_factor)  # (B, 3 * S * S, H, W)
+        return F.pixel_shuffle(image, self.upscaling_factor)

@@ -1,0 +1,96 @@
+"""ESC-FP: ESC with fewer FLOPs and parameters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.block import ESCBlock
+from esc_arch.layers.conv_attn import DecomposedConvAttn, new_decomposed_kernel
+from esc_arch.layers.norm import LayerNorm
+from esc_arch.layers.upsample import SubPixelConv
+
+
+class ESCFP(nn.Module):
+    """ESC with a decomposed large kernel, for fewer FLOPs and parameters (ESC-FP in the paper).
+
+    It differs from ESC in the kernel (1x1, then depthwise), a smaller ConvFFN before the attention, normalisation
+    before every ConvFFN and before the last convolution, and a bicubic instead of a nearest global skip. Parameter
+    names and shapes are those of the published checkpoints; other scales are converted on loading.
+
+    Args:
+        dim: number of channels C.
+        pdim: channels P that each ConvAttn convolves, 4 <= P <= C.
+        kernel_size: side of the large kernel, odd, at least 3.
+        n_blocks: number of blocks, each with one self-attention.
+        conv_blocks: number of ConvAttn in a block.
+        window_size: side of an attention window.
+        num_heads: heads of the attention, a divisor of C.
+        upscaling_factor: scale S, at least 1.
+        exp_ratio: expansion of the ConvFFN before each ConvAttn.
+        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int = 48,
+        pdim: int = 16,
+        kernel_size: int = 13,
+        n_blocks: int = 5,
+        conv_blocks: int = 5,
+        window_size: int = 32,
+        num_heads: int = 3,
+        upscaling_factor: int = 2,
+        exp_ratio: float = 1.25,
+        attn_type: str = "auto",
+    ) -> None:
+        super().__init__()
+        require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
+        require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
+        require(upscaling_factor >= 1, f"upscaling_factor must be at least 1, got {upscaling_factor}")
+        self.upscaling_factor = upscaling_factor
+        blocks = [
+            ESCBlock(
+                dim,
+                [DecomposedConvAttn(dim, pdim, kernel_size, owns_kernel=False) for _ in range(conv_blocks)],
+                window_size=window_size,
+                num_heads=num_heads,
+                proj_ratio=1.5,
+                exp_ratio=exp_ratio,
+                attn_type=attn_type,
+                use_ln=True,
+            )
+            for _ in range(n_blocks)
+        ]
+        self.lk_channel, self.lk_spatial = new_decomposed_kernel(pdim, kernel_size)
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self.blocks = nn.ModuleList(blocks)
+        self.ln_last = LayerNorm(dim)
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+        self.to_img = SubPixelConv(dim, upscaling_factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Enlarge images.
+
+        Args:
+            x: LQ images (B, 3, H, W), RGB in [0, 1]; any H, W >= 1.
+
+        Returns:
+            (B, 3, S * H, S * W), not clamped.
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        require_image(x, 3)
+        scale = self.upscaling_factor
+        features = skip = self.proj(x)  # (B, C, H, W)
+        for block in self.blocks:
+            features = block(features, (self.lk_channel, self.lk_spatial))
+        features = self.last(self.ln_last(features)) + skip
+        image = F.pixel_shuffle(self.to_img(features), scale)  # (B, 3, S * H, S * W)
+        return image + F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)

@@ -1,0 +1,15 @@
+"""Checks of constructor arguments and inputs, so that mistakes are named where they are made."""
+
+import torch
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with `message` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def require_image(x: torch.Tensor, channels: int, name: str = "input") -> None:
+    """Raise ValueError unless `x` is a batch of images (B, `channels`, H, W) with H, W >= 1."""
+    if x.dim() != 4 or x.shape[1] != channels or x.shape[2] < 1 or x.shape[3] < 1:
+        raise ValueError(f"{name} must have shape (B, {channels}, H, W) with H, W >= 1, got {tuple(x.shape)}")

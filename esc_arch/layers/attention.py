@@ -1,0 +1,49 @@
+"""Self-attention within windows."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from esc_arch.layers.arguments import require
+from esc_arch.layers.backend import ATTN_TYPES, window_attention
+from esc_arch.layers.window import pad_to_multiple, window_merge, window_partition
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention within non-overlapping windows, with relative position bias (ESC, Sec. 3.2).
+
+    There is no shift and no mask. Images are padded by reflection to whole windows, the padding takes part in the
+    attention and is cut off again.
+
+    Args:
+        dim: number of channels C.
+        window_size: side w of a window.
+        num_heads: number of heads h, a divisor of C.
+        attn_type: how the attention is computed, one of `ATTN_TYPES`; all compute the same.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, dim: int, window_size: int, num_heads: int, attn_type: str = "auto") -> None:
+        super().__init__()
+        require(window_size >= 1, f"window_size must be positive, got {window_size}")
+        require(num_heads >= 1, f"num_heads must be positive, got {num_heads}")
+        require(dim % num_heads == 0, f"dim must be divisible by num_heads, got dim {dim} and num_heads {num_heads}")
+        require(attn_type in ATTN_TYPES, f"attn_type must be one of {', '.join(ATTN_TYPES)}, got {attn_type!r}")
+        self.window_size = window_size
+        self.num_heads = num_heads
+        self.attn_type = attn_type
+        self.relative_position_bias = nn.Parameter(0.001 * torch.randn(num_heads, (2 * window_size - 1) ** 2))
+        self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.to_out = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend within the windows of `x` (B, C, H, W); the result has the same shape."""
+        height, width = x.shape[-2:]
+        x = pad_to_multiple(x, self.window_size)  # (B, C, H', W')
+        q, k, v = window_partition(self.to_qkv(x), self.window_size, self.num_heads)  # (windows, h, w * w, d)
+        tokens = window_attention(q, k, v, self.relative_position_bias, self.window_size, self.attn_type)
+        x = window_merge(tokens, self.window_size, *x.shape[-2:])  # (B, C, H', W')
+        return self.to_out(x[..., :height, :width])

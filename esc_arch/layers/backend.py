@@ -1,0 +1,115 @@
+"""Attention back-ends: one function, softmax(q k^T / sqrt(d) + bias) v, computed in different ways.
+
+`Naive` materialises the scores, `SDPA` lets PyTorch pick a fused kernel, `Flex` adds the bias inside a generated one
+and never stores it. `auto` picks the best that runs on the device at hand. This is the only module that asks what the
+machine can do.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.flex_attention import flex_attention
+
+from esc_arch.layers.window import expand_relative_position_bias
+
+ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
+FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
+
+
+def window_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int, attn_type: str = "auto"
+) -> torch.Tensor:
+    """Attend within windows, with a bias for every relative position.
+
+    Args:
+        q: queries (windows, h, w * w, d).
+        k: keys, likewise.
+        v: values, likewise.
+        table: biases (h, (2w - 1)^2), see `expand_relative_position_bias`.
+        window: side w.
+        attn_type: one of ATTN_TYPES.
+
+    Returns:
+        (windows, h, w * w, d), in the dtype of `q`.
+
+    Raises:
+        RuntimeError: the back-end cannot run here; the message names one that can.
+    """
+    if attn_type == "auto":
+        attn_type = best_attn_type(q, table)
+    return _BACKENDS[attn_type](q, k, v, table.to(q.dtype), window)
+
+
+def best_attn_type(q: torch.Tensor, table: torch.Tensor) -> str:
+    """Choose the back-end for these queries.
+
+    SDPA needs the bias spread over all pairs of tokens, which is small beside the activations, once per layer. But its
+    gradient is stored for every window of the batch, so where the bias is trained on a GPU, Flex is lighter.
+    """
+    trains_bias = torch.is_grad_enabled() and table.requires_grad
+    return "Flex" if q.is_cuda and trains_bias and why_not_flex(q) is None else "SDPA"
+
+
+def why_not_flex(q: torch.Tensor) -> str | None:
+    """Say why the compiled path of Flex cannot run on the device and the head size of `q`, or None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "it needs Triton on a GPU, which is not installed"
+    if torch.cuda.get_device_capability(q.device) < (8, 0):
+        return "it needs a GPU of compute capability 8.0 or newer"
+    if q.shape[-1] < FLEX_SMALLEST_HEAD:
+        return f"it needs at least {FLEX_SMALLEST_HEAD} channels per head on a GPU, got {q.shape[-1]}"
+    return None
+
+
+def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
+    scores = scores + expand_relative_position_bias(table, window)
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
+    bias = expand_relative_position_bias(table, window)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+
+
+def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
+    if q.is_cuda and (reason := why_not_flex(q)) is not None:
+        raise RuntimeError(f"attn_type 'Flex' cannot run here: {reason}. Use 'SDPA' or 'auto'.")
+    add_bias = _bias_modifier(table, window)
+    if q.is_cuda:
+        attend: Callable[..., torch.Tensor] = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+        return attend(q, k, v, score_mod=add_bias)
+    # Elsewhere PyTorch has no kernel with gradients: apply the same modifier to the materialised scores.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
+    head = torch.arange(q.shape[1], device=q.device).reshape(-1, 1, 1)
+    token = torch.arange(q.shape[2], device=q.device)
+    scores = add_bias(scores, head, head, token.reshape(-1, 1), token)
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+def _bias_modifier(table: torch.Tensor, window: int) -> Callable[..., torch.Tensor]:
+    """Make the score modifier of Flex: called with one score and its indices, or with tensors of them."""
+    side = 2 * window - 1
+
+    def add_bias(
+        score: torch.Tensor, _batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor:
+        down = key // window - query // window + window - 1
+        right = key % window - query % window + window - 1
+        return score + table[head, down * side + right]
+
+    return add_bias
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., torch.Tensor]:
+    """Compile on first use: importing or building a network must not need a compiler."""
+    return torch.compile(flex_attention)
+
+
+_BACKENDS: dict[str, Callable[..., torch.Tensor]] = {"Naive": _naive, "SDPA": _sdpa, "Flex": _flex}

@@ -1,0 +1,1 @@
+"""Training models, registered in BasicSR's MODEL_REGISTRY when imported. They subclass BasicSR's."""
