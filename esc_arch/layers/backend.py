@@ -82,8 +82,9 @@ def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor
         raise RuntimeError(f"attn_type 'Flex' cannot run here: {reason}. Use 'SDPA' or 'auto'.")
     add_bias = _bias_modifier(table, window)
     if q.is_cuda:
-        attend: Callable[..., torch.Tensor] = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
-        return attend(q, k, v, score_mod=add_bias)
+        if torch.compiler.is_compiling():
+            return flex_attention(q, k, v, score_mod=add_bias)
+        return _compiled_flex()(q, k, v, score_mod=add_bias)
     # Elsewhere PyTorch has no kernel with gradients: apply the same modifier to the materialised scores.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
     head = torch.arange(q.shape[1], device=q.device).reshape(-1, 1, 1)

@@ -20,22 +20,19 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
         (B, C, H', W'), `x` itself where nothing is to be done.
     """
     height, width = x.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if torch.compiler.is_exporting():  # one graph for all sizes: no branch may depend on them
-        return _reflect(_reflect(x, 2, bottom), 3, right)
-    if bottom == 0 and right == 0:
-        return x
-    if bottom < height and right < width:
-        return F.pad(x, (0, right, 0, bottom), mode="reflect")
-    return _reflect(_reflect(x, 2, bottom), 3, right)
+    padded_height, padded_width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    if not torch.compiler.is_exporting():  # an exported graph serves all sizes: nothing may depend on them
+        if (height, width) == (padded_height, padded_width):
+            return x
+        if padded_height < 2 * height and padded_width < 2 * width:
+            return F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="reflect")
+    return _reflect(_reflect(x, 2, padded_height), 3, padded_width)
 
 
-def _reflect(x: torch.Tensor, dim: int, amount: int) -> torch.Tensor:
-    """Extend dimension `dim` by `amount`, reflecting as often as necessary."""
-    size = x.shape[dim]
-    position = torch.arange(size + amount, device=x.device)
-    period = max(2 * size - 2, 1)
-    position = position % period
+def _reflect(x: torch.Tensor, dim: int, target: int) -> torch.Tensor:
+    """Extend dimension `dim` to `target` entries, reflecting as often as necessary."""
+    period = max(2 * x.shape[dim] - 2, 1)
+    position = torch.arange(target, device=x.device) % period
     return x.index_select(dim, torch.minimum(position, period - position))
 
 
