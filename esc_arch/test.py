@@ -1,0 +1,22 @@
+"""Test a network: `python -m esc_arch.test -opt FILE [--force_yml ...]`.
+
+This is BasicSR's test pipeline with the networks of this package registered and the options checked first. `results/`
+is written below the current directory.
+"""
+
+from __future__ import annotations
+
+from esc_arch.errors import one_sentence
+from esc_arch.pipeline import run_checked
+
+
+@one_sentence
+def main() -> None:
+    """Run the command."""
+    import basicsr.test
+
+    run_checked(basicsr.test, basicsr.test.test_pipeline)
+
+
+if __name__ == "__main__":
+    main()

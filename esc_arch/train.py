@@ -1,0 +1,26 @@
+"""Train a network: `python -m esc_arch.train -opt FILE [--auto_resume] [--launcher pytorch] [--force_yml ...]`.
+
+This is BasicSR's training pipeline with the networks of this package registered and the options checked first.
+`experiments/` and `tb_logger/` are written below the current directory.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from esc_arch.errors import one_sentence
+from esc_arch.pipeline import run_checked
+
+
+@one_sentence
+def main() -> None:
+    """Run the command."""
+    import basicsr.train
+
+    run_checked(basicsr.train, basicsr.train.train_pipeline)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
