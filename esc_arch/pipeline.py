@@ -32,7 +32,7 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
     parse = module.parse_options
 
     def parse_and_check(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
-        opt, args = _parse(parse, root_path, is_train)
+        opt, args = parse_in_words(parse, root_path, is_train)
         with torch.random.fork_rng(devices=[]):  # the networks built by the check must not change the user's seed
             check_options(opt)
         _reset_logger()
@@ -46,8 +46,20 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
         module.parse_options = parse
 
 
-def _parse(parse: Callable[..., tuple[Options, Any]], root_path: str, is_train: bool) -> tuple[Options, Any]:
-    """Call BasicSR's parser and say in one sentence what it stumbled over."""
+def parse_in_words(parse: Callable[..., tuple[Options, Any]], root_path: str, is_train: bool) -> tuple[Options, Any]:
+    """Call BasicSR's `parse_options` on the command line and say in one sentence what it stumbled over.
+
+    Args:
+        parse: `basicsr.utils.options.parse_options`.
+        root_path: the folder below which experiments/ and results/ are.
+        is_train: parse for training or for testing.
+
+    Returns:
+        the options and the command line arguments.
+
+    Raises:
+        UserError: the option file is missing, or not understood.
+    """
     file = _option_file(sys.argv)
     try:
         return parse(root_path, is_train=is_train)

@@ -2,10 +2,11 @@
 
 from torch import nn
 
+from esc_arch.archs.bicubic_arch import Bicubic
 from esc_arch.archs.esc_arch import ESC
 from esc_arch.archs.esc_fp_arch import ESCFP
 from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn
 
-NETWORKS: tuple[type[nn.Module], ...] = (ConvAttn, DecomposedConvAttn, ESC, ESCFP)
+NETWORKS: tuple[type[nn.Module], ...] = (Bicubic, ConvAttn, DecomposedConvAttn, ESC, ESCFP)
 
-__all__ = ["ESC", "ESCFP", "NETWORKS"]
+__all__ = ["ESC", "ESCFP", "NETWORKS", "Bicubic"]
