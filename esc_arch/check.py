@@ -193,7 +193,7 @@ def _hint(name: str, choices: Iterable[str]) -> str:
     lowered = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return (
-        f"; did you mean {lowered[close[0]]!r}?" if close else f"; choose one of {', '.join(sorted(lowered.values()))}"
+        f"; did you mean {lowered[close[0]]!r}" if close else f"; choose one of {', '.join(sorted(lowered.values()))}"
     )
 
 

@@ -19,8 +19,9 @@ import pytest
 import skimage.data
 
 from esc_arch.errors import UserError
-from esc_arch.prepare import prepare_training
-from esc_arch.prepare_lmdb import lmdb_fault
+from esc_arch.prepare.databases import lmdb_fault
+from esc_arch.prepare.images import downscale
+from esc_arch.prepare.training import prepare_training
 
 # isort: split
 # esc_arch comes first, it mends the import of basicsr
@@ -130,18 +131,16 @@ def test_goes_on_after_being_killed(tmp_path: Path) -> None:
     command += ["--output", str(out), "--size", str(SIZE), "--step", str(STEP), "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     marks = out / ".prepare" / "images"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while not (marks.is_dir() and len(list(marks.glob("*.json"))) >= 3) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
-    time.sleep(0.5)  # until the worker processes have noticed
+        process.communicate(timeout=20)  # returns when the worker processes, who hold the pipe too, are gone
     done = [mark.stem for mark in marks.glob("*.json")]
     assert 3 <= len(done) < 20
     tiles = [tile for tile in (out / "HR_sub").glob("*.png") if tile.name[:2] in done]
     before = {tile: tile.stat().st_mtime_ns for tile in tiles}
-    time.sleep(0.5)
-    assert [mark.stem for mark in marks.glob("*.json")] == done  # no worker goes on
     assert not list(out.glob("*.lmdb"))
 
     _prepare(folder, out, keep_images=True)
@@ -210,11 +209,15 @@ def test_folders_of_others_are_left_alone(photographs: Path, tmp_path: Path) -> 
 def test_changed_photograph_is_cut_again(photographs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     _prepare(photographs, out, keep_images=True)
+    cv2.imwrite(str(photographs / "dot.png"), 255 - _photograph(48, 48))
+    shutil.rmtree(out / "LR_bicubic_X2_sub.lmdb")
+    _prepare(photographs, out, keep_images=True)  # this one cuts for X2 only
     for database in out.glob("*.lmdb"):
         shutil.rmtree(database)
-    cv2.imwrite(str(photographs / "dot.png"), 255 - _photograph(48, 48))
     _prepare(photographs, out)
-    assert np.array_equal(_decode(_read(out / "HR_sub.lmdb")["dot_s001"]), 255 - _photograph(48, 48))
+    changed = 255 - _photograph(48, 48)
+    assert np.array_equal(_decode(_read(out / "HR_sub.lmdb")["dot_s001"]), changed)
+    assert np.array_equal(_decode(_read(out / "LR_bicubic_X2_sub.lmdb")["dot_s001"]), downscale(changed, 2))
 
 
 def test_damaged_photograph_is_named_and_the_others_are_kept(

@@ -12,9 +12,9 @@ import pytest
 import skimage.data
 
 from esc_arch.errors import UserError
-from esc_arch.prepare_benchmark import prepare_benchmark
-from esc_arch.prepare_demo import TRAINING, VALIDATION, prepare_demo
-from esc_arch.prepare_images import downscale
+from esc_arch.prepare.benchmarks import prepare_benchmark
+from esc_arch.prepare.demo import TRAINING, VALIDATION, prepare_demo
+from esc_arch.prepare.images import downscale
 
 # isort: split
 # esc_arch comes first, it mends the import of basicsr

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from esc_arch.errors import UserError
-from esc_arch.prepare_images import (
+from esc_arch.prepare.images import (
     downscale,
     image_size,
     is_intact_png,
@@ -25,7 +25,7 @@ from esc_arch.prepare_images import (
     tile_positions,
     write_png,
 )
-from esc_arch.prepare_parallel import run_parallel
+from esc_arch.prepare.parallel import run_parallel
 
 UNIT = 12
 

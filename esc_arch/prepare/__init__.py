@@ -1,0 +1,1 @@
+"""Turns downloaded images into what the option files name; the scripts in datasets/ are its commands."""

@@ -1,0 +1,83 @@
+"""Runs a function over many files in worker processes, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from esc_arch.errors import UserError
+
+Job = TypeVar("Job")
+
+_SHOWN = 3
+
+
+def default_workers() -> int:
+    """Count the CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_parallel(
+    function: Callable[[Job], None], jobs: Sequence[Job], workers: int | None = None, description: str = ""
+) -> None:
+    """Call `function(job)` for all jobs, in no particular order.
+
+    Args:
+        function: must be picklable; raises UserError when a job's input is at fault.
+        jobs: picklable arguments.
+        workers: number of processes; None for one per CPU core.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: jobs failed; the others were all finished before it is raised. Or a worker process was killed.
+        OSError: writing failed; no further jobs are started.
+    """
+    workers = default_workers() if workers is None else workers
+    if workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}.")
+    faults: list[str] = []
+    executor = ProcessPoolExecutor(max(1, min(workers, len(jobs))), initializer=_start_worker)
+    try:
+        futures = [executor.submit(function, job) for job in jobs]
+        for future in tqdm(as_completed(futures), total=len(futures), desc=description, unit="image"):
+            try:
+                future.result()
+            except UserError as error:
+                faults.append(str(error))
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A worker process was killed, perhaps for lack of memory: run again, fewer --workers."
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+    if faults:
+        faults.sort()
+        more = f" (and {len(faults) - _SHOWN} more images)" if len(faults) > _SHOWN else ""
+        raise UserError(" ".join(faults[:_SHOWN]) + more)
+
+
+def _start_worker() -> None:
+    # one image per process and core is faster than several threads per image; it also keeps OpenMP from starting
+    # threads in a forked process, which may hang
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """End this worker when the parent was killed; it would wait for its next job forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

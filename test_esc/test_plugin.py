@@ -1,0 +1,62 @@
+"""What `import esc_arch` does and does not do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from esc_arch import compat
+
+# BasicSR imported before this package, by somebody who mended it on their own
+MENDED_BY_HAND = f"import runpy; [mend() for mend in runpy.run_path({compat.__file__!r})['BEFORE_IMPORT']]"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_import_is_quick_and_imports_no_basicsr() -> None:
+    done = run(
+        "import sys, esc_arch\n"
+        "heavy = ['basicsr', 'torchvision', 'cv2', 'scipy', 'skimage', 'tensorboard', 'triton', 'torch._inductor']\n"
+        "assert not [name for name in heavy if name in sys.modules]\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import esc_arch, basicsr",
+        "import esc_arch; from basicsr.archs import build_network",
+        "import esc_arch; import basicsr.train",
+        f"{MENDED_BY_HAND}; import basicsr; import esc_arch",
+    ],
+)
+def test_a_users_script_finds_the_networks(imports: str) -> None:
+    done = run(
+        f"{imports}\n"
+        "from basicsr.archs import build_network\n"
+        "from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY\n"
+        "net = build_network(dict(type='ESC', n_blocks=1, upscaling_factor=3))\n"
+        "assert type(net).__module__ == 'esc_arch.archs.esc_arch'\n"
+        "for name in ('ConvAttn', 'DecomposedConvAttn', 'ESC', 'ESCFP', 'Bicubic'):\n"
+        "    assert name in ARCH_REGISTRY\n"
+        "assert 'ESCModel' in MODEL_REGISTRY\n"
+        "assert 'SwinIR' in ARCH_REGISTRY\n"
+        "assert build_network(dict(type='ConvAttn', dim=32)).pdim == 16\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_core_needs_no_tool_around_it() -> None:
+    """Training and testing import nothing of the data preparation and the report."""
+    done = run(
+        "import sys, esc_arch.train, esc_arch.test, basicsr\n"
+        "tools = [name for name in sys.modules if name.startswith(('esc_arch.prepare', 'esc_arch.report'))]\n"
+        "assert not tools, tools\n"
+    )
+    assert done.returncode == 0, done.stderr
