@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from esc_arch import shared_lmdb
 from esc_arch.errors import UserError
 
 Options = dict[str, Any]
@@ -79,7 +80,7 @@ def read_lmdb_sizes(folder: str, where: str) -> dict[str, Size]:
                 raise UserError(f"{where}: {meta} has a line that BasicSR cannot read ({line.strip()!r}); {again}.")
             sizes[match["key"]] = int(match["height"]), int(match["width"])
     try:
-        with lmdb.open(folder, readonly=True, lock=False, readahead=False) as database:
+        with shared_lmdb.opened(folder) as database:
             pages = database.info()["last_pgno"] + 1
             entries = database.stat()["entries"]
             needed = pages * database.stat()["psize"]

@@ -201,27 +201,22 @@ def share_lmdb_environments() -> None:
     """Let two datasets of one process read the same LMDB.
 
     lmdb 3 refuses to open an environment that is already open in the process, which BasicSR does when training and
-    validation use the same LMDB and the loader has no worker processes.
+    validation use the same LMDB.
     """
     from basicsr.utils.file_client import FileClient, LmdbBackend
 
-    opened: dict[tuple[int, str], Any] = {}
+    from esc_arch import shared_lmdb
 
     class SharedLmdbBackend(LmdbBackend):
-        """BasicSR's LMDB reader, with one environment per process and path."""
+        """BasicSR's LMDB reader on environments that all readers of a process share."""
 
-        def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = "default", **kwargs: Any) -> None:
+        def __init__(self, db_paths: str | list[str], client_keys: str | list[str] = "default", **options: Any) -> None:
             paths = db_paths if isinstance(db_paths, list) else [db_paths]
             clients = client_keys if isinstance(client_keys, list) else [client_keys]
-            self._client: dict[str, Any] = {}
-            for path, client in zip(paths, clients, strict=True):
-                key = (os.getpid(), os.path.realpath(path))  # an environment must not be used after a fork
-                if key not in opened:
-                    super().__init__(path, client, **kwargs)
-                    opened[key] = self._client[client]
             self.db_paths = [str(path) for path in paths]
             self._client = {
-                client: opened[os.getpid(), os.path.realpath(path)] for path, client in zip(paths, clients, strict=True)
+                client: shared_lmdb.environment(path, **options)
+                for path, client in zip(self.db_paths, clients, strict=True)
             }
 
     FileClient._backends["lmdb"] = SharedLmdbBackend

@@ -55,7 +55,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, corners in {"train": [(0, 0), (0, 200), (150, 100), (300, 300)], "val": [(400, 50)]}.items():
         for index, (top, left) in enumerate(corners):
             hr = photograph[top : top + 48, left : left + 40]
-            lr = (imresize(hr / 255.0, 0.5) * 255).round().clip(0, 255)
+            lr = (imresize(hr / 255.0, 0.5) * 255).round().clip(0, 255).astype("uint8")
             for kind, image, template in (("HR", hr, "p{}"), ("LR", lr, "p{}x2" if part == "val" else "p{}")):
                 folder = root / part / kind
                 folder.mkdir(parents=True, exist_ok=True)

@@ -226,6 +226,15 @@ def test_one_lmdb_for_two_datasets(tiny_data: Path) -> None:
     )
     done = run(code)
     assert done.returncode == 0, done.stderr
+    forked = run(
+        code + "import os\n"
+        "process = os.fork()\n"
+        "if not process:\n"
+        "    reader = FileClient('lmdb', db_paths=list(paths), client_keys=['lq', 'gt'])\n"
+        "    os._exit(0 if reader.get('p1', 'gt') else 1)\n"
+        "assert os.waitpid(process, 0)[1] == 0 and clients[0].get('p1', 'gt')\n"
+    )
+    assert forked.returncode == 0, forked.stderr
     import lmdb
 
     if lmdb.version()[0] >= 1 and int(lmdb.__version__.split(".")[0]) >= 3:
