@@ -188,7 +188,7 @@ def test_two_processes_keep_equal_weights(tiny_options: Options, tmp_path: Path)
         "save = SRModel.save\n"
         "def save_all(self, epoch, current_iter):\n"
         "    rank = self.opt['rank']\n"
-        "    torch.save({'net': self.net_g.module.state_dict(), 'lq': self.lq}, f'rank{rank}_{current_iter}.pt')\n"
+        "    torch.save({'net': self.net_g.module.state_dict(), 'lq': getattr(self, 'lq', 0)}, f'rank{rank}_{current_iter}.pt')\n"
         "    save(self, epoch, current_iter)\n"
         "SRModel.save = save_all\n"
         "main()\n"
