@@ -21,7 +21,7 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """
     height, width = x.shape[-2:]
     padded_height, padded_width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    if not torch.compiler.is_exporting():  # an exported graph serves all sizes: nothing may depend on them
+    if not torch.compiler.is_compiling():  # a traced graph serves many sizes: no branch may depend on them
         if (height, width) == (padded_height, padded_width):
             return x
         if padded_height < 2 * height and padded_width < 2 * width:
