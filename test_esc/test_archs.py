@@ -226,6 +226,7 @@ def test_building_is_quick_and_stores_nothing_quadratic(variant: str) -> None:
         ("kernel_size", -1),
         ("attn_type", "flash"),
         ("upscaling_factor", 0),
+        ("upscaling_factor", 2.5),
         ("n_blocks", 0),
         ("conv_blocks", -1),
         ("window_size", 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.arguments import require_image, require_scale
 
 
 class Bicubic(nn.Module):
@@ -20,7 +20,7 @@ class Bicubic(nn.Module):
 
     def __init__(self, upscaling_factor: int = 2) -> None:
         super().__init__()
-        require(upscaling_factor >= 1, f"upscaling_factor must be at least 1, got {upscaling_factor}")
+        require_scale(upscaling_factor)
         self.upscaling_factor = upscaling_factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

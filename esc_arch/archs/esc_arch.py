@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from esc_arch.layers.arguments import require, require_image
-from esc_arch.layers.block import ESCBlock
+from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.conv_attn import ConvAttn, average_over_square, new_large_kernel
 from esc_arch.layers.upsample import SubPixelConv, nearest_skip
 
 
-class ESC(nn.Module):
+class ESC(ESCTrunk):
     """Super-resolution network that emulates self-attention with convolution.
 
     "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ICCV 2025). Arguments, parameter
@@ -51,28 +49,20 @@ class ESC(nn.Module):
         attn_type: str = "auto",
         use_ln: bool = False,
     ) -> None:
-        super().__init__()
-        require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
-        require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
-        require(upscaling_factor >= 1, f"upscaling_factor must be at least 1, got {upscaling_factor}")
+        super().__init__(
+            dim,
+            lambda: ConvAttn(dim, pdim, kernel_size, owns_kernel=False),
+            n_blocks=n_blocks,
+            conv_blocks=conv_blocks,
+            window_size=window_size,
+            num_heads=num_heads,
+            proj_ratio=2,
+            exp_ratio=exp_ratio,
+            attn_type=attn_type,
+            use_ln=use_ln,
+        )
         self.upscaling_factor = upscaling_factor
-        blocks = [
-            ESCBlock(
-                dim,
-                [ConvAttn(dim, pdim, kernel_size, owns_kernel=False) for _ in range(conv_blocks)],
-                window_size=window_size,
-                num_heads=num_heads,
-                proj_ratio=2,
-                exp_ratio=exp_ratio,
-                attn_type=attn_type,
-                use_ln=use_ln,
-            )
-            for _ in range(n_blocks)
-        ]
         self.plk_filter = new_large_kernel(pdim, kernel_size)
-        self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        self.blocks = nn.ModuleList(blocks)
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
         self.to_img = SubPixelConv(dim, upscaling_factor)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -87,11 +77,6 @@ class ESC(nn.Module):
         Raises:
             ValueError: `x` has another shape.
         """
-        require_image(x, 3)
-        kernel = average_over_square(self.plk_filter)
-        features = skip = self.proj(x)  # (B, C, H, W)
-        for block in self.blocks:
-            features = block(features, kernel)
-        features = self.last(features) + skip
+        features = self.extract(x, average_over_square(self.plk_filter))
         image = self.to_img(features) + nearest_skip(x, self.upscaling_factor)  # (B, 3 * S * S, H, W)
         return F.pixel_shuffle(image, self.upscaling_factor)

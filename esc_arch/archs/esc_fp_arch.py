@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from esc_arch.layers.arguments import require, require_image
-from esc_arch.layers.block import ESCBlock
+from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.conv_attn import DecomposedConvAttn, new_decomposed_kernel
-from esc_arch.layers.norm import LayerNorm
 from esc_arch.layers.upsample import SubPixelConv
 
 
-class ESCFP(nn.Module):
+class ESCFP(ESCTrunk):
     """ESC with a decomposed large kernel, for fewer FLOPs and parameters (ESC-FP in the paper).
 
     It differs from ESC in the kernel (1x1, then depthwise), a smaller ConvFFN before the attention, normalisation
@@ -49,29 +46,21 @@ class ESCFP(nn.Module):
         exp_ratio: float = 1.25,
         attn_type: str = "auto",
     ) -> None:
-        super().__init__()
-        require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
-        require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
-        require(upscaling_factor >= 1, f"upscaling_factor must be at least 1, got {upscaling_factor}")
+        super().__init__(
+            dim,
+            lambda: DecomposedConvAttn(dim, pdim, kernel_size, owns_kernel=False),
+            n_blocks=n_blocks,
+            conv_blocks=conv_blocks,
+            normalise_last=True,
+            window_size=window_size,
+            num_heads=num_heads,
+            proj_ratio=1.5,
+            exp_ratio=exp_ratio,
+            attn_type=attn_type,
+            use_ln=True,
+        )
         self.upscaling_factor = upscaling_factor
-        blocks = [
-            ESCBlock(
-                dim,
-                [DecomposedConvAttn(dim, pdim, kernel_size, owns_kernel=False) for _ in range(conv_blocks)],
-                window_size=window_size,
-                num_heads=num_heads,
-                proj_ratio=1.5,
-                exp_ratio=exp_ratio,
-                attn_type=attn_type,
-                use_ln=True,
-            )
-            for _ in range(n_blocks)
-        ]
         self.lk_channel, self.lk_spatial = new_decomposed_kernel(pdim, kernel_size)
-        self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        self.blocks = nn.ModuleList(blocks)
-        self.ln_last = LayerNorm(dim)
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
         self.to_img = SubPixelConv(dim, upscaling_factor)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,11 +75,6 @@ class ESCFP(nn.Module):
         Raises:
             ValueError: `x` has another shape.
         """
-        require_image(x, 3)
-        scale = self.upscaling_factor
-        features = skip = self.proj(x)  # (B, C, H, W)
-        for block in self.blocks:
-            features = block(features, (self.lk_channel, self.lk_spatial))
-        features = self.last(self.ln_last(features)) + skip
-        image = F.pixel_shuffle(self.to_img(features), scale)  # (B, 3, S * H, S * W)
-        return image + F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+        features = self.extract(x, (self.lk_channel, self.lk_spatial))
+        image = F.pixel_shuffle(self.to_img(features), self.upscaling_factor)  # (B, 3, S * H, S * W)
+        return image + F.interpolate(x, scale_factor=self.upscaling_factor, mode="bicubic", align_corners=False)

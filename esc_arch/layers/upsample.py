@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.layers.arguments import require_scale
+
 
 def convert_sub_pixel(tensor: torch.Tensor, scale: int) -> torch.Tensor:
     """Convert the weight or the bias of a sub-pixel convolution to another scale.
@@ -35,9 +37,13 @@ class SubPixelConv(nn.Conv2d):
     Args:
         dim: number of channels C.
         scale: upscaling factor S.
+
+    Raises:
+        ValueError: the factor is not a whole number from 1 on.
     """
 
     def __init__(self, dim: int, scale: int) -> None:
+        require_scale(scale)
         super().__init__(dim, 3 * scale**2, 3, padding=1)
         self.scale = scale
 

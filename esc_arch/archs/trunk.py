@@ -1,0 +1,68 @@
+"""What all networks of the ESC family share: everything between the image and the upsampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.block import ESCBlock
+from esc_arch.layers.norm import LayerNorm
+
+
+class ESCTrunk(nn.Module):
+    """Shallow features, blocks that share one large kernel, and a last convolution with a long skip (ESC, Fig. 3).
+
+    Args:
+        dim: number of channels C.
+        convolution: makes a ConvAttn without a kernel of its own.
+        n_blocks: number of blocks, each with one self-attention.
+        conv_blocks: number of ConvAttn in a block.
+        normalise_last: normalise before the last convolution.
+        block: further arguments of `ESCBlock`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        convolution: Callable[[], nn.Module],
+        *,
+        n_blocks: int,
+        conv_blocks: int,
+        normalise_last: bool = False,
+        **block: Any,
+    ) -> None:
+        super().__init__()
+        require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
+        require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ESCBlock(dim, [convolution() for _ in range(conv_blocks)], **block) for _ in range(n_blocks)
+        )
+        self.ln_last = LayerNorm(dim) if normalise_last else nn.Identity()
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def extract(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
+        """Compute features of images.
+
+        Args:
+            x: LQ images (B, 3, H, W).
+            kernel: the shared large kernel, in the form that the ConvAttn modules take.
+
+        Returns:
+            (B, C, H, W).
+
+        Raises:
+            ValueError: `x` has another shape.
+        """
+        require_image(x, 3)
+        features = skip = self.proj(x)  # (B, C, H, W)
+        for block in self.blocks:
+            features = block(features, kernel)
+        return self.last(self.ln_last(features)) + skip
