@@ -82,7 +82,11 @@ def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor
         raise RuntimeError(f"attn_type 'Flex' cannot run here: {reason}. Use 'SDPA' or 'auto'.")
     add_bias = _bias_modifier(table, window)
     if q.is_cuda:
-        return _fused_flex(compiled=not torch.compiler.is_compiling())(q, k, v, score_mod=add_bias)
+        if torch.compiler.is_compiling():
+            from torch.nn.attention.flex_attention import flex_attention
+
+            return flex_attention(q, k, v, score_mod=add_bias)
+        return _compiled_flex()(q, k, v, score_mod=add_bias)
     # Elsewhere PyTorch has no kernel with gradients: apply the same modifier to the materialised scores.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
     head = torch.arange(q.shape[1], device=q.device).reshape(-1, 1, 1)
@@ -106,11 +110,11 @@ def _bias_modifier(table: torch.Tensor, window: int) -> Callable[..., torch.Tens
 
 
 @functools.cache
-def _fused_flex(compiled: bool) -> Callable[..., Any]:
+def _compiled_flex() -> Callable[..., Any]:
     """Import and compile on first use: older versions of torch import the whole compiler with it."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if compiled else flex_attention
+    return torch.compile(flex_attention)
 
 
 _BACKENDS: dict[str, Callable[..., torch.Tensor]] = {"Naive": _naive, "SDPA": _sdpa, "Flex": _flex}
