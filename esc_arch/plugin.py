@@ -71,7 +71,11 @@ class _MendingLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
-        for mend in compat.BEFORE_IMPORT:
-            mend()
-        self._loader.exec_module(module)
-        _after_import()
+        try:
+            for mend in compat.BEFORE_IMPORT:
+                mend()
+            self._loader.exec_module(module)
+            _after_import()
+        except BaseException:
+            sys.meta_path.insert(0, _BasicSRFinder())  # the import failed: be there when it is tried again
+            raise
