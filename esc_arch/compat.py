@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from types import ModuleType
@@ -235,6 +236,15 @@ def drop_multiple_validation_warning() -> None:
     logging.getLogger("basicsr").addFilter(keep)
 
 
+def drop_stride_warning() -> None:
+    """Drop the warning of distributed training that the strides of a gradient are not those of its bucket.
+
+    torch compares the strides of dimensions of size one too, which mean nothing. The gradients of depthwise
+    convolutions (E, 1, 3, 3), of which these networks are full, differ in nothing else.
+    """
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+
+
 BEFORE_IMPORT: list[Callable[[], None]] = [define_torchvision_operators, restore_functional_tensor]
 AFTER_IMPORT: list[Callable[[], None]] = [
     initialise_process_group_without_cuda,
@@ -243,4 +253,5 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     save_atomically,
     share_lmdb_environments,
     drop_multiple_validation_warning,
+    drop_stride_warning,
 ]

@@ -255,3 +255,18 @@ def test_no_warning_about_several_validation_sets(caplog: pytest.LogCaptureFixtu
     finally:
         logger.removeHandler(handler)
     assert records == ["something else"]
+
+
+@no_gpu
+def test_no_warning_about_strides_of_depthwise_gradients() -> None:
+    code = (
+        "import torch, basicsr\n"
+        "torch.distributed.init_process_group('gloo')\n"
+        "net = esc_arch.ESC(dim=32, pdim=8, n_blocks=1, conv_blocks=1, window_size=16, num_heads=2)\n"
+        "net = torch.nn.parallel.DistributedDataParallel(net)\n"
+        "net(torch.rand(8, 3, 32, 32)).sum().backward()\n"
+    )
+    for port, without in (("29580", None), ("29582", "drop_stride_warning")):
+        done = run(code, without=without, **{**RENDEZVOUS, "MASTER_PORT": port})
+        assert done.returncode == 0, done.stderr
+        assert ("Grad strides do not match" in done.stderr) == (without is not None)

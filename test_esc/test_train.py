@@ -200,6 +200,7 @@ def test_two_processes_keep_equal_weights(tiny_options: Options, tmp_path: Path)
     command += [str(script), "-opt", write(tiny_options, tmp_path), "--launcher", "pytorch"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}_4.pt", weights_only=True) for rank in range(2))
     assert not torch.equal(first["lq"], second["lq"])
     assert equal(first["net"], second["net"])
