@@ -27,6 +27,7 @@ REQUIRED = {
     ),
     False: "name model_type datasets network_g path val:save_img",
 }
+SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "upsampling", "scale")  # of ESC and its peers
 REQUIRED_OF_TRAINING_SET = "gt_size batch_size_per_gpu num_worker_per_gpu use_hflip use_rot"
 
 
@@ -78,13 +79,14 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
     arguments = dict(network_opt)
     name = arguments.pop("type", None)
     _check_name(name, ARCH_REGISTRY, f"{where}:type")
-    # BasicSR finds a network it registered twice under its suffixed name
     factory = ARCH_REGISTRY.get(name)
     parameters = inspect.signature(factory).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for argument in arguments:
-            if argument not in parameters:
-                raise UserError(f"{where}: {name} has no argument {argument!r}{_hint(argument, parameters)}.")
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for argument in arguments:
+        # a network that ignores unknown arguments would ignore a misspelt one too
+        misspelt = difflib.get_close_matches(argument, parameters, n=1, cutoff=0.8) if takes_any else True
+        if argument not in parameters and misspelt:
+            raise UserError(f"{where}: {name} has no argument {argument!r}{_hint(argument, parameters)}.")
     empty = inspect.Parameter.empty
     for argument, parameter in parameters.items():
         positional = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -162,9 +164,12 @@ def _check_model_options(opt: Options) -> None:
 
 
 def _check_scale(opt: Options, network: nn.Module) -> None:
-    scale, factor = opt.get("scale"), getattr(network, "upscaling_factor", None)
-    if factor is not None and scale is not None and factor != scale:
-        raise UserError(f"scale is {scale} but network_g:upscaling_factor is {factor}; make them equal.")
+    scale = opt.get("scale")
+    given = {name: opt["network_g"][name] for name in SCALE_ARGUMENTS if name in opt["network_g"]}
+    given = given or {"upscaling_factor": getattr(network, "upscaling_factor", None)}
+    for name, factor in given.items():
+        if factor is not None and scale is not None and factor != scale:
+            raise UserError(f"scale is {scale} but network_g:{name} is {factor}; make them equal.")
 
 
 def _resumes(opt: Options) -> bool:

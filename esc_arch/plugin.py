@@ -27,14 +27,16 @@ def attach() -> None:
 
 
 def register_networks() -> None:
-    """Add the networks of this package to BasicSR's ARCH_REGISTRY, unless the name is taken already."""
+    """Add the networks of this package, and its peers, to BasicSR's ARCH_REGISTRY, unless the name is taken already."""
     from basicsr.utils.registry import ARCH_REGISTRY
 
     from esc_arch.archs import NETWORKS
+    from esc_arch.archs.peers import register_peers
 
     for network in NETWORKS:
         if network.__name__ not in ARCH_REGISTRY:
             ARCH_REGISTRY.register(network)
+    register_peers()
 
 
 def _after_import() -> None:

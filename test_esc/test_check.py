@@ -88,6 +88,23 @@ def test_mistakes_in_options(tiny_options: Options, change: Callable[[Options], 
     assert "\n" not in str(caught.value)
 
 
+def test_misspelt_argument_of_a_network_that_ignores_unknown_ones(tiny_options: Options) -> None:
+    """HiT-SR's published option files hold an argument that the network does not know."""
+    tiny_options["network_g"] = {"type": "HiT_SRF", "upscale": 2, "depths": [1], "num_heads": [2], "embed_dim": 16}
+    tiny_options["network_g"]["expansion_factor"] = 2
+    check_options(parsed(tiny_options))
+    tiny_options["network_g"]["num_head"] = [2]
+    with pytest.raises(UserError, match="HiT_SRF has no argument 'num_head'; did you mean 'num_heads'"):
+        check_options(parsed(tiny_options))
+
+
+@pytest.mark.parametrize(("network", "argument"), [("ELAN", "scale"), ("HiT_SIR", "upscale")])
+def test_scale_under_another_name(tiny_options: Options, network: str, argument: str) -> None:
+    tiny_options["network_g"] = {"type": network, argument: 3}
+    with pytest.raises(UserError, match=f"scale is 2 but network_g:{argument} is 3"):
+        check_options(parsed(tiny_options))
+
+
 def test_amp_needs_our_model(tiny_options: Options) -> None:
     tiny_options.update(amp="bf16", model_type="SwinIRModel")
     with pytest.raises(UserError, match="amp and compile are options of model_type ESCModel"):

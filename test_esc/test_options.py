@@ -1,4 +1,4 @@
-"""Every option file: its network builds, and scale, sizes, templates and paths agree with one another."""
+"""Every option file of ESC: its network builds, and scale, sizes, templates and paths agree with one another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import OPTIONS
 from esc_arch import archs
 from esc_arch.check import build_checked
 
-FILES = sorted(OPTIONS.glob("*.yml"))
+FILES = sorted(OPTIONS.glob("*_ESC_*.yml"))
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}
 

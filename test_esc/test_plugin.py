@@ -43,7 +43,7 @@ def test_a_users_script_finds_the_networks(imports: str) -> None:
         "from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY\n"
         "net = build_network(dict(type='ESC', n_blocks=1, upscaling_factor=3))\n"
         "assert type(net).__module__ == 'esc_arch.archs.esc_arch'\n"
-        "for name in ('ConvAttn', 'DecomposedConvAttn', 'ESC', 'ESCFP', 'Bicubic'):\n"
+        "for name in ('ConvAttn', 'DecomposedConvAttn', 'ESC', 'ESCFP', 'HiT_SRF', 'ELAN', 'HAT', 'Bicubic'):\n"
         "    assert name in ARCH_REGISTRY\n"
         "assert 'ESCModel' in MODEL_REGISTRY\n"
         "assert 'SwinIR' in ARCH_REGISTRY\n"
