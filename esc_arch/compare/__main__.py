@@ -1,0 +1,135 @@
+"""Compare networks: `python -m esc_arch.compare FILE ... [--weights FILE=CHECKPOINT ...] [--output DIR] [...]`.
+
+Every FILE is an option file of BasicSR, for training or testing, and becomes a line of a table: parameters,
+multiply-accumulates, latency, peak memory, and PSNR and SSIM where there is a checkpoint. Every network is measured in
+a process of its own. Started again with the same arguments, an interrupted comparison goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from esc_arch.compare import machine, table
+from esc_arch.compare.job import DTYPES, Protocol
+from esc_arch.compare.options import bicubic_rows, read_rows
+from esc_arch.compare.runner import Plan, run
+from esc_arch.compare.summary import summarise
+from esc_arch.errors import UserError, one_sentence
+
+Size = tuple[int, int]  # height, width
+WARMUP = {"cpu": 1, "cuda": 20}
+REPEATS = {"cpu": 5, "cuda": 50}
+
+
+@one_sentence
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; exit code 1 when anything could not be measured."""
+    args = _parse(argv)
+    device = machine.choose_device(args.device)
+    rows = read_rows(args.files, args.weights, args.sets)
+    if args.bicubic:
+        rows = bicubic_rows(rows) + rows
+    sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
+    warmup = WARMUP[device] if args.warmup is None else args.warmup
+    protocol = Protocol(device, args.dtype, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
+    try:
+        os.makedirs(args.output, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: {args.output} cannot be made ({error.strerror}); choose another folder.") from error
+    environment = machine.describe(device, args.threads)
+    plan = Plan(rows, sizes, protocol, args.rounds, environment, args.output, tuple(args.modules))
+    try:
+        record = run(plan)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    summary = summarise(plan, record)
+    print(table.terminal(summary))
+    files = [*table.write(summary, args.output), *_pictures(summary, args)]
+    print("Written:", ", ".join(os.path.relpath(file) for file in files))
+    if any(row.problems for row in rows):
+        sys.exit(1)
+
+
+def _pictures(summary: dict[str, object], args: argparse.Namespace) -> list[str]:
+    from esc_arch.compare.plot import draw
+
+    try:
+        files = draw(summary, args.output, args.plot_set)
+    except ImportError as error:
+        print(f"No picture: {error}")
+        return []
+    if not files:
+        print("No picture: it needs a network with both PSNR and latency.")
+    return files
+
+
+def _input_size(args: argparse.Namespace, scale: int) -> Size:
+    if args.size is not None:
+        return args.size
+    width, height = args.output_size
+    return max(height // scale, 1), max(width // scale, 1)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m esc_arch.compare", description="Compare networks side by side.")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="option files of BasicSR, for training or testing")
+    add(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="FILE=CHECKPOINT",
+        help="checkpoints to score with; otherwise "
+        "experiments/NAME/models/net_g_latest.pth of a training file, path:pretrain_network_g of a test file",
+    )
+    add("--output", default="results/compare", metavar="DIR", help="folder of the results (%(default)s)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--size", type=_size, metavar="HxW", help="height and width of the input")
+    size.add_argument(
+        "--output-size",
+        type=_size,
+        default=(1280, 720),
+        metavar="WxH",
+        help="width and height of the output, 1280x720 by default; the input is this over the scale, rounded down",
+    )
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(%(default)s)")
+    add("--dtype", choices=list(DTYPES), default="fp32", help="fp16 and bf16 run under autocast (%(default)s)")
+    add("--compile", action="store_true", help="time the networks under torch.compile")
+    add("--rounds", type=_positive, default=3, help="how often every network is timed, in turn (%(default)s)")
+    add("--repeats", type=_positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")
+    add("--warmup", type=_count, help="forward passes before them (1 on a CPU, 20 on a GPU)")
+    add("--sets", nargs="+", metavar="NAME", help="data sets of the option files to score on (all but training sets)")
+    add("--bicubic", action="store_true", help="add a line with PSNR and SSIM of bicubic enlargement")
+    add("--threads", type=_positive, help="CPU threads of PyTorch")
+    add("--plot-set", metavar="NAME", help="data set of the picture (the one with most figures)")
+    add(
+        "--import",
+        dest="modules",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules to import first, which add networks to BasicSR's ARCH_REGISTRY",
+    )
+    return parser.parse_args(argv)
+
+
+def _size(text: str) -> Size:
+    first, _, second = text.lower().partition("x")
+    return _positive(first), _positive(second)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What a measuring process is told to do."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from esc_arch.compare.options import Row
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How networks are run.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        dtype: `fp32`, or `fp16` or `bf16` for autocast.
+        compile: time the network under torch.compile.
+        warmup: forward passes that are not timed, in every round; one more comes before them.
+        repeats: forward passes that are timed, in every round.
+        threads: CPU threads of PyTorch, None for its own choice.
+    """
+
+    device: str
+    dtype: str
+    compile: bool
+    warmup: int
+    repeats: int
+    threads: int | None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network runs."""
+        return nullcontext() if self.dtype == "fp32" else torch.autocast(self.device, DTYPES[self.dtype])
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process does.
+
+    Attributes:
+        row: the network.
+        size: height and width of the input.
+        protocol: how to run the network.
+        tasks: `parameters`, `speed`, `macs`, and names of data sets of the row.
+        folder: working directory, to which the paths in option files relate.
+        log: file that takes what the process prints.
+        modules: modules to import first, which register networks.
+    """
+
+    row: Row
+    size: tuple[int, int]
+    protocol: Protocol
+    tasks: tuple[str, ...]
+    folder: str
+    log: str
+    modules: tuple[str, ...]

@@ -1,0 +1,175 @@
+"""Reads option files as rows of the comparison: which network, at which scale, on which data, with which weights."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from esc_arch.errors import UserError
+
+Options = dict[str, Any]
+
+SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "scale")
+
+
+@dataclass
+class Row:
+    """One network of the comparison.
+
+    Attributes:
+        label: short name in tables and pictures.
+        file: path of the option file, as given.
+        content: the option file; empty when it cannot be used.
+        scale: factor between input and output.
+        timed: measure latency, memory and multiply-accumulates, not only PSNR and SSIM.
+        sets: sections of `datasets` to score on, by the name of the data set.
+        weights: checkpoint to score with, None for a network without parameters or without a checkpoint.
+        param_key: entry of the checkpoint to take.
+        remark: why there is no score, when this is no mistake.
+        problems: what went wrong, by task; `""` stands for the row as a whole.
+    """
+
+    label: str
+    file: str
+    content: Options = field(default_factory=dict)
+    scale: int = 1
+    timed: bool = True
+    sets: dict[str, Options] = field(default_factory=dict)
+    weights: str | None = None
+    param_key: str | None = None
+    remark: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def network(self) -> Options:
+        """The section `network_g`."""
+        return self.content["network_g"]
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the network can be scored: it has weights, or needs none."""
+        return self.weights is not None or self.network.get("type") == "Bicubic"
+
+
+def read_rows(files: list[str], weights: list[str], names: list[str] | None) -> list[Row]:
+    """Make a row of every option file; a file that cannot be used becomes a row with a problem.
+
+    Args:
+        files: paths of option files.
+        weights: `FILE=CHECKPOINT`, where FILE is one of `files` or its last part.
+        names: data sets to score on, None for all that a file names outside of training.
+
+    Returns:
+        the rows, in the order of `files`.
+
+    Raises:
+        UserError: a file is given twice, or `weights` cannot be understood.
+    """
+    for file in files:
+        if files.count(file) > 1:
+            raise UserError(f"{file} is given twice; name every option file once.")
+    checkpoints = _assign(weights, files)
+    labels = [_short_name(file) for file in files]
+    rows = []
+    for file, label in zip(files, labels, strict=True):
+        row = Row(label if labels.count(label) == 1 else file, file)
+        try:
+            row.content = _read(file)
+            row.scale = _scale(file, row.content)
+            _select_sets(row, names)
+            _find_weights(row, checkpoints.get(file))
+        except UserError as error:
+            row.problems[""] = str(error)
+        rows.append(row)
+    return rows
+
+
+def bicubic_rows(rows: list[Row]) -> list[Row]:
+    """Make a row of bicubic enlargement for every scale, on the data sets of the first file of that scale."""
+    baselines: dict[int, Row] = {}
+    for row in rows:
+        if row.content and row.sets and row.scale not in baselines:
+            content = deepcopy(row.content)
+            content.update(network_g={"type": "Bicubic", "upscaling_factor": row.scale}, model_type="SRModel", path={})
+            baselines[row.scale] = Row(f"bicubic x{row.scale}", row.file, content, row.scale, False, row.sets)
+    return list(baselines.values())
+
+
+def _assign(weights: list[str], files: list[str]) -> dict[str, str]:
+    assigned = {}
+    for entry in weights:
+        name, equals, checkpoint = entry.partition("=")
+        matches = [file for file in files if name in (file, os.path.basename(file))]
+        if not equals or not checkpoint or len(matches) != 1:
+            raise UserError(f"--weights: {entry!r} is not OPTION_FILE=CHECKPOINT with one of the option files given.")
+        assigned[matches[0]] = checkpoint
+    return assigned
+
+
+def _short_name(file: str) -> str:
+    stem = os.path.splitext(os.path.basename(file))[0]
+    return stem.removeprefix("test_").removeprefix("train_")
+
+
+def _read(file: str) -> Options:
+    try:
+        with open(file, encoding="utf-8") as text:
+            content = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); give the path of an option file.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not a text file; give the path of an option file.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("network_g"), dict):
+        raise UserError(f"{file} has no section network_g; give an option file that names a network.")
+    return content
+
+
+def _scale(file: str, content: Options) -> int:
+    given = [content.get("scale"), *(content["network_g"].get(argument) for argument in SCALE_ARGUMENTS)]
+    scale = next((value for value in given if value is not None), None)
+    if not isinstance(scale, int) or scale < 1:
+        raise UserError(f"{file}: scale must be a whole number of at least 1, got {scale!r}; add it to the file.")
+    return scale
+
+
+def _select_sets(row: Row, names: list[str] | None) -> None:
+    """Take the data sets that are not for training, as BasicSR tells them: by the part of the key before `_`."""
+    sections = row.content.get("datasets") or {}
+    for key, dataset in sections.items():
+        if not isinstance(dataset, dict) or key.partition("_")[0] == "train":
+            continue
+        name = str(dataset.get("name", key))
+        if names is None or name in names:
+            row.sets[name] = {**dataset, "phase": key.partition("_")[0], "scale": row.scale, "name": name}
+    for name in names or []:
+        if name not in row.sets:
+            row.sets[name] = {}
+            row.problems[name] = f"{row.file} has no validation or test set named {name}; correct --sets."
+
+
+def _find_weights(row: Row, checkpoint: str | None) -> None:
+    """Choose the checkpoint: the one given, or what training with this file left behind, or what a test file names.
+
+    A training file's `pretrain_network_g` is only where training starts from.
+    """
+    path = row.content.get("path") or {}
+    if checkpoint is not None:
+        row.weights, row.param_key = os.path.expanduser(checkpoint), path.get("param_key_g", "params_ema")
+        return
+    if "train" in row.content:
+        row.param_key = "params_ema"
+        named = os.path.join("experiments", str(row.content.get("name")), "models", "net_g_latest.pth")
+    else:
+        row.param_key = path.get("param_key_g", "params")
+        named = os.path.expanduser(path.get("pretrain_network_g") or "")
+    if named and os.path.isfile(named):
+        row.weights = named
+    elif row.network.get("type") != "Bicubic":
+        reason = f"{named} does not exist" if named else "path:pretrain_network_g is empty"
+        row.remark = f"not scored: {reason}"

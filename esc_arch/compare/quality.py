@@ -1,0 +1,122 @@
+"""Scores a network on a data set with BasicSR's models, data sets and metrics."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from esc_arch.check import build_checked, read_checkpoint
+from esc_arch.check_data import check_dataset
+from esc_arch.compare.job import Job
+from esc_arch.compare.options import Row
+from esc_arch.errors import UserError
+
+Options = dict[str, Any]
+
+
+def score(job: Job, name: str) -> dict[str, Any]:
+    """Run BasicSR's validation.
+
+    Args:
+        job: the network and how to run it; the dtype counts, torch.compile does not.
+        name: one of the data sets of the row.
+
+    Returns:
+        `psnr` in dB and `ssim`, both of the Y channel, averaged over the images, and their number `images`.
+
+    Raises:
+        UserError: the data set, the checkpoint or the model type cannot be used.
+    """
+    from basicsr.data import build_dataloader, build_dataset
+    from basicsr.models import build_model
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    row, dataset = job.row, dict(job.row.sets[name])
+    if dataset.get("dataroot_gt") is None:
+        raise UserError(f"{row.file}: datasets: {name} has no dataroot_gt, so there is nothing to compare with.")
+    check_dataset(dataset, f"{row.file}: datasets: {name}")
+    _check_weights(row)
+    opt = _options(job, dataset)
+    if opt["model_type"] not in MODEL_REGISTRY:
+        raise UserError(f"{row.file}: model_type {opt['model_type']!r} is unknown.")
+    torch.manual_seed(0)
+    model = build_model(opt)
+    loader = build_dataloader(build_dataset(dataset), dataset, num_gpu=0, dist=False, sampler=None, seed=0)
+    try:
+        with job.protocol.autocast():
+            model.validation(loader, current_iter=0, tb_logger=None, save_img=False)
+    except AssertionError as error:
+        if not str(error).startswith("Image shapes are different"):
+            raise
+        raise UserError(
+            f"{row.file}: scale is {row.scale}, but the network enlarges by another factor; make scale and the "
+            "arguments of network_g agree."
+        ) from error
+    return {**{metric: float(value) for metric, value in model.metric_results.items()}, "images": len(loader)}
+
+
+def _options(job: Job, dataset: Options) -> Options:
+    """Complete an option file as BasicSR's `parse_options` does for testing, with the metrics of the comparison."""
+    row = job.row
+    opt = deepcopy(row.content)
+    metrics = (opt.get("val") or {}).get("metrics") or {}
+    crops = [metric["crop_border"] for metric in metrics.values() if "crop_border" in metric]
+    common = {"crop_border": crops[0] if crops else row.scale, "test_y_channel": True}
+    opt.setdefault("model_type", "SRModel")
+    opt.update(
+        name=str(opt.get("name", row.label)),
+        scale=row.scale,
+        num_gpu=1 if job.protocol.device == "cuda" else 0,
+        is_train=False,
+        auto_resume=False,
+        dist=False,
+        rank=0,
+        world_size=1,
+        datasets={"test": dataset},
+        path={
+            "pretrain_network_g": row.weights,
+            "param_key_g": row.param_key,
+            "strict_load_g": (opt.get("path") or {}).get("strict_load_g", True),
+        },
+        val={
+            "save_img": False,
+            "suffix": None,
+            "metrics": {
+                "psnr": {"type": "calculate_psnr", **common},
+                "ssim": {"type": "calculate_ssim", **common},
+            },
+        },
+    )
+    return opt
+
+
+def _check_weights(row: Row) -> None:
+    """Find out whether a checkpoint is of this network and scale, even where the network would convert it."""
+    network = build_checked(row.network, f"{row.file}: network_g")
+    if row.weights is None:
+        return
+    weights = read_checkpoint(row.weights, row.param_key, row.file)
+    where = f"{row.file}: {row.weights} does not fit {type(network).__name__} x{row.scale}"
+    advice = "choose a checkpoint of this network and scale"
+    own = network.state_dict()
+    for name, tensor in weights.items():
+        if name in own and own[name].shape != tensor.shape:
+            shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
+            raise UserError(f"{where}: {shapes}; {advice}.")
+    if (row.content.get("path") or {}).get("strict_load_g", True):
+        _load(network, weights, where, advice)
+
+
+def _load(network: nn.Module, weights: dict[str, torch.Tensor], where: str, advice: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(f"{where}: {(lines[1:] or lines)[0].partition(',')[0].rstrip('. ')}; {advice}.") from error
+
+
+def _show(tensor: torch.Tensor) -> str:
+    return " x ".join(str(side) for side in tensor.shape) or "a number"

@@ -1,0 +1,164 @@
+"""Runs the measurements: a process each, the networks in turn, with results kept as they come."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from esc_arch.compare.job import Job, Protocol
+from esc_arch.compare.measure import work
+from esc_arch.compare.options import Row
+from esc_arch.compare.record import Record, digest, key_of
+
+LOG = "messages.log"
+TIMED = ("parameters", "speed", "macs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        rows: the networks.
+        sizes: height and width of the input, by scale.
+        protocol: how the networks are run.
+        rounds: how often every network is timed, in turn with the others.
+        environment: machine and versions; results of another one are not used.
+        folder: where results go.
+        modules: modules to import first, which register networks.
+    """
+
+    rows: list[Row]
+    sizes: dict[int, tuple[int, int]]
+    protocol: Protocol
+    rounds: int
+    environment: dict[str, Any]
+    folder: str
+    modules: tuple[str, ...]
+
+    def key(self, row: Row, task: str) -> str:
+        """Return a key of all that the result of a task depends on."""
+        common = [row.file, row.label, row.network, row.scale, self.environment, self.modules, task]
+        if task == "parameters":
+            return key_of(common)
+        if task == "macs":
+            return key_of(common, self.sizes[row.scale])
+        protocol = self.protocol
+        if task == "speed":
+            return key_of(common, self.sizes[row.scale], vars(protocol))
+        rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
+        return key_of(common, row.sets[task], rest, row.param_key, digest(row.weights), protocol.device, protocol.dtype)
+
+    def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
+        """Yield what a process does: row, round and tasks. The networks take turns, every other round backwards, so
+        that a machine that grows slower or faster treats all alike."""
+        timed = [row for row in self.rows if row.timed]
+        for number in range(self.rounds):
+            for row in timed if number % 2 == 0 else reversed(timed):
+                yield row, number, list(TIMED) if number == 0 else ["speed"]
+        for row in self.rows:
+            sets = [name for name in row.sets if name not in row.problems] if row.content and row.is_scored else []
+            if sets:
+                yield row, 0, sets
+
+
+def run(plan: Plan) -> Record:
+    """Measure all that has not been measured yet.
+
+    Args:
+        plan: what to measure; problems are added to its rows.
+
+    Returns:
+        the results, which are also in `results.jsonl` of the folder.
+
+    Raises:
+        UserError: the file of results cannot be read.
+    """
+    record = Record(os.path.join(plan.folder, "results.jsonl"))
+    todo = [(row, number, tasks) for row, number, tasks in plan.tasks() if "" not in row.problems]
+    for row in plan.rows:
+        for name, problem in row.problems.items():
+            tqdm.write(f"{row.label}{': ' + name if name else ''}: {problem}", file=sys.stderr)
+    with tqdm(total=sum(len(tasks) for _, _, tasks in todo), unit="task", desc="compare", dynamic_ncols=True) as bar:
+        for row, number, tasks in todo:
+            bar.set_postfix_str(f"{row.label}, round {number + 1}")
+            missing = [task for task in tasks if record.get(plan.key(row, task), number) is None]
+            while missing := [task for task in missing if not _is_hopeless(row, task)]:
+                missing = _run_process(plan, record, row, number, missing)
+            bar.update(len(tasks))
+    return record
+
+
+def _is_hopeless(row: Row, task: str) -> bool:
+    """Tell whether a task failed before, or the network could not even be built."""
+    return task in row.problems or "parameters" in row.problems
+
+
+def _run_process(plan: Plan, record: Record, row: Row, number: int, tasks: list[str]) -> list[str]:
+    """Do tasks in a new process; return those it did not come to because it died."""
+    context = _context(plan.protocol.device)
+    receiver, sender = context.Pipe(duplex=False)
+    log = os.path.abspath(os.path.join(plan.folder, LOG))
+    job = Job(row, plan.sizes[row.scale], plan.protocol, tuple(tasks), os.getcwd(), log, plan.modules)
+    process = context.Process(target=work, args=(sender, job))
+    process.start()
+    sender.close()
+    waiting = list(tasks)
+    try:
+        while waiting:
+            event, task, result = receiver.recv()
+            if event == "started":
+                continue
+            waiting.remove(task)
+            if event == "done":
+                record.add(plan.key(row, task), number, label=row.label, task=task, values=result)
+            else:
+                _note_failure(plan, record, row, number, task, result)
+            if "parameters" in row.problems:
+                break
+        process.join()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        _note_failure(plan, record, row, number, waiting.pop(0), _death(process.exitcode, log))
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+        receiver.close()
+    return waiting
+
+
+def _context(device: str) -> Any:
+    """Choose how processes start: forked from a clean one that has imported everything, which takes no time, or else
+    afresh, as CUDA needs it."""
+    if device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["esc_arch.compare.measure", "basicsr"])
+    return context
+
+
+def _note_failure(plan: Plan, record: Record, row: Row, number: int, task: str, problem: str) -> None:
+    row.problems[task] = problem
+    record.add(plan.key(row, task), number, label=row.label, task=task, error=problem)
+    tqdm.write(f"{row.label}, {task}: {problem}", file=sys.stderr)
+
+
+def _death(exit_code: int | None, log: str) -> str:
+    """Say how a process ended that did not finish."""
+    where = f"what it printed is in {os.path.relpath(log)}"
+    if exit_code is not None and exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"the process was ended by {name}{hint}; {where}."
+    return f"the process ended by itself, with exit code {exit_code}, before it was done; {where}."

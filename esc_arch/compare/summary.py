@@ -1,0 +1,88 @@
+"""Draws the results of the tasks together: one line of figures for every network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from esc_arch.compare.flops import CONVENTION
+from esc_arch.compare.memory import MEANING
+from esc_arch.compare.record import Record
+from esc_arch.compare.runner import Plan
+
+Line = dict[str, Any]
+
+
+def summarise(plan: Plan, record: Record) -> dict[str, Any]:
+    """Collect all results.
+
+    Args:
+        plan: what was measured.
+        record: the results.
+
+    Returns:
+        what the JSON file holds: `environment`, `protocol`, `conventions` and `networks`. A network has label, file,
+        type and scale; parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were
+        measured; `quality` by data set; `problems` by task and a `remark`.
+    """
+    protocol = {**vars(plan.protocol), "rounds": plan.rounds}
+    protocol["input"] = {f"x{scale}": list(size) for scale, size in sorted(plan.sizes.items())}
+    return {
+        "environment": plan.environment,
+        "protocol": protocol,
+        "conventions": conventions(plan),
+        "networks": [_line(plan, record, row) for row in plan.rows],
+    }
+
+
+def conventions(plan: Plan) -> list[str]:
+    """Say what the figures mean."""
+    protocol = plan.protocol
+    sizes = ", ".join(f"{height} x {width} at x{scale}" for scale, (height, width) in sorted(plan.sizes.items()))
+    precision = "fp32 with PyTorch's defaults" if protocol.dtype == "fp32" else f"autocast to {protocol.dtype}"
+    threads = "" if protocol.device == "cuda" else f", {plan.environment['threads']} threads"
+    device = plan.environment["gpu"] or plan.environment["cpu"]
+    return [
+        f"Input: one image of {sizes} (height x width), random values.",
+        f"MACs: {CONVENTION}.",
+        f"Latency: median and quartiles of {plan.rounds} x {protocol.repeats} forward passes on {device} ({precision}"
+        f"{', torch.compile' if protocol.compile else ''}{threads}), in rounds in which the networks take turns, each "
+        f"in a process of its own and after {protocol.warmup + 1} passes that do not count.",
+        f"Memory: {MEANING[protocol.device]}.",
+        f"PSNR in dB and SSIM of the Y channel by BasicSR's validation ({precision}), borders cropped as the option "
+        "file says, or else by the scale.",
+    ]
+
+
+def _line(plan: Plan, record: Record, row: Any) -> Line:
+    line: Line = {
+        "label": row.label,
+        "file": row.file,
+        "type": None,
+        "scale": None,
+        "sets": list(row.sets),
+        "quality": {},
+    }
+    line.update(problems=row.problems, remark=row.remark)
+    if not row.content or "" in row.problems:
+        return line
+    line.update(type=row.network.get("type"), scale=row.scale, weights=row.weights)
+    for task in ("parameters", "macs"):
+        line.update((record.get(plan.key(row, task), 0) or {}) if row.timed else {})
+    rounds = [record.get(plan.key(row, "speed"), number) for number in range(plan.rounds)] if row.timed else []
+    rounds = [values for values in rounds if values is not None]
+    if rounds and "speed" not in row.problems:
+        times = [values["times_ms"] for values in rounds]
+        q1, median, q3 = np.percentile(np.concatenate(times), [25, 50, 75])
+        line["latency_ms"] = {"median": median, "q1": q1, "q3": q3, "rounds": times}
+        memory = [values["memory_mib"] for values in rounds if values["memory_mib"] is not None]
+        line["memory_mib"] = max(memory, default=None)
+        line["input"] = rounds[0]["input"]
+    if "input" in line and tuple(line["input"]) != tuple(plan.sizes[row.scale]):
+        padded = "input padded to {} x {}, whole windows".format(*line["input"])
+        line["remark"] = "; ".join(part for part in (padded, row.remark) if part)
+    if row.is_scored:
+        scores = {name: record.get(plan.key(row, name), 0) for name in row.sets if name not in row.problems}
+        line["quality"] = {name: values for name, values in scores.items() if values is not None}
+    return line

@@ -1,0 +1,300 @@
+"""The comparison as a whole: processes, rounds, continuing, scores and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+from esc_arch.archs import ESC
+from esc_arch.compare import runner
+from esc_arch.compare.__main__ import main
+
+QUICK = ["--size", "12x20", "--rounds", "2", "--repeats", "2", "--warmup", "0", "--device", "cpu", "--output", "out"]
+Options = dict[str, Any]
+
+CRASHES = '''
+"""Networks that do not survive, to be imported by the measuring process."""
+import os, signal, torch
+from basicsr.utils.registry import ARCH_REGISTRY
+
+class Crash(torch.nn.Module):
+    def __init__(self, how, upscaling_factor=2):
+        super().__init__()
+        self.how = how
+    def forward(self, x):
+        if x.is_meta:
+            raise RuntimeError("not on meta")
+        if self.how == "exit":
+            os._exit(3)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "memory":
+            raise MemoryError
+        raise RuntimeError("no such size")
+
+ARCH_REGISTRY.register(Crash)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def options(tiny_options: Options, folder: Path) -> Options:
+    """Options of a test file with a tiny ESC x2 and its checkpoint."""
+    torch.save({"params": ESC(**TINY, upscaling_factor=2).state_dict()}, folder / "x2.pth")
+    tiny_options["datasets"] = {"test_1": tiny_options["datasets"]["val_1"]}
+    tiny_options["path"] = {"pretrain_network_g": "x2.pth"}
+    del tiny_options["train"]
+    return tiny_options
+
+
+def write(name: str, options: Options, **changes: Any) -> str:
+    """Write an option file with some sections changed; None removes one."""
+    content = {**options, **changes}
+    Path(name).write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+    return name
+
+
+def compare(*arguments: str) -> int:
+    """Run the command and return its exit code."""
+    try:
+        main([*arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def entries() -> list[Options]:
+    return [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+
+
+def networks() -> dict[str, Options]:
+    return {line["label"]: line for line in json.loads(Path("out/comparison.json").read_text())["networks"]}
+
+
+def test_networks_take_turns_and_all_is_written(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [write("test_a.yml", options), write("b.yml", options, path={})]
+    assert compare(*files, *QUICK, "--threads", "1", "--dtype", "bf16") == 0
+    assert [(e["label"], e["round"]) for e in entries() if e["task"] == "speed"] == [
+        ("a", 0),
+        ("b", 0),
+        ("b", 1),
+        ("a", 1),
+    ]
+    a, b = networks()["a"], networks()["b"]
+    assert a["parameters"] == sum(p.numel() for p in ESC(**TINY, upscaling_factor=2).parameters())
+    assert a["macs"] == b["macs"] > 0
+    assert [len(times) for times in a["latency_ms"]["rounds"]] == [2, 2]
+    assert a["latency_ms"]["q1"] <= a["latency_ms"]["median"] <= a["latency_ms"]["q3"]
+    assert a["input"] == [12, 20]
+    assert a["quality"]["tiny"]["images"] == 1
+    assert not b["quality"]
+    assert "path:pretrain_network_g is empty" in b["remark"]
+    written = json.loads(Path("out/comparison.json").read_text())
+    assert written["protocol"]["dtype"] == "bf16"
+    assert written["environment"]["threads"] == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^a +x2 +15\.1 ", out, re.M)
+    assert "multiply-accumulates" in out
+    table = list(csv.DictReader(Path("out/comparison.csv").read_text().splitlines()))
+    assert float(table[0]["psnr_tiny"]) == a["quality"]["tiny"]["psnr"]
+    assert table[1]["psnr_tiny"] == ""
+    assert "| a | x2 |" in Path("out/comparison.md").read_text()
+
+
+def test_interrupted_comparison_goes_on(options: Options) -> None:
+    file = write("a.yml", options)
+    assert compare(file, *QUICK) == 0
+    results = Path("out/results.jsonl")
+    whole = results.read_text()
+    assert compare(file, *QUICK) == 0
+    assert results.read_text() == whole, "nothing was left to do"
+
+    results.write_text(whole[: -len(whole.splitlines()[-1]) // 2])
+    assert compare(file, *QUICK) == 0
+    lines = results.read_text().splitlines()
+    assert json.loads(lines[-1])["task"] == "tiny", "the entry cut in the middle is measured again"
+    assert len(lines) == len(whole.splitlines()) + 1
+
+    def tasks_added(*arguments: str) -> list[str]:
+        before = results.read_text().count("\n")
+        assert compare(*arguments) == 0
+        return [json.loads(line)["task"] for line in results.read_text().splitlines()[before:]]
+
+    assert tasks_added(file, *QUICK, "--rounds", "3") == ["speed"]
+    assert tasks_added(file, *QUICK, "--repeats", "3") == ["speed", "speed"]
+    write("a.yml", options, network_g={**options["network_g"], "conv_blocks": 1}, path={})
+    assert tasks_added(file, *QUICK) == ["parameters", "speed", "macs", "speed"]
+
+
+def test_interrupt(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("a.yml", options)
+    with monkeypatch.context() as patch:
+
+        def interrupted(*args: Any) -> list[str]:
+            raise KeyboardInterrupt
+
+        patch.setattr(runner, "_run_process", interrupted)
+        assert compare(file, *QUICK) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not Path("out/comparison.json").exists()
+    assert compare(file, *QUICK, "--sets", "tiny", "Set5") == 1
+    assert networks()["a"]["quality"].keys() == {"tiny"}
+    assert list(networks()["a"]["problems"]) == ["Set5"]
+
+
+def test_crash_becomes_a_cell(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("crashes.py").write_text(CRASHES)
+    endings = {"exit": "exit code 3", "kill": "SIGKILL", "memory": "out of memory", "size": "input of 12 x 20"}
+    files = [write(f"{how}.yml", options, network_g={"type": "Crash", "how": how}, path={}) for how in endings]
+    assert compare(*files, write("good.yml", options), *QUICK, "--import", "crashes") == 1
+    err = capsys.readouterr().err
+    for how, words in endings.items():
+        line = networks()[how]
+        assert words in line["problems"]["speed"]
+        assert line["problems"]["speed"] in err
+        assert "latency_ms" not in line
+        assert line["parameters"] == 0
+    assert "latency_ms" in networks()["good"]
+    assert networks()["good"]["quality"]["tiny"]["psnr"] > 0
+    attempts = [e for e in entries() if e["task"] == "speed" and e["label"] == "kill"]
+    assert len(attempts) == 1, "a network that crashed is not tried in further rounds"
+
+
+def test_mistakes_stay_in_their_line(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"params": ESC(**TINY, upscaling_factor=4).state_dict()}, "x4.pth")
+    torch.save({"params": ESC(**{**TINY, "n_blocks": 2}, upscaling_factor=2).state_dict()}, "other.pth")
+    dataset = options["datasets"]["test_1"]
+    expected: dict[str, tuple[str, str]] = {}
+
+    def expect(name: str, task: str, words: str, **changes: Any) -> None:
+        expected[write(name, options, **changes)] = task, words
+
+    network = options["network_g"]
+    expect("scale.yml", "tiny", "x4.pth does not fit ESC x2", path={"pretrain_network_g": "x4.pth"})
+    expect("other.yml", "tiny", "other.pth does not fit ESC x2", path={"pretrain_network_g": "other.pth"})
+    expect("pairs.yml", "tiny", "do not pair at scale 4", scale=4, network_g={**network, "upscaling_factor": 4})
+    expect("unknown.yml", "parameters", "'ESCC' is unknown", network_g={"type": "ESCC", "upscaling_factor": 2})
+    expect("without.yml", "", "without.yml has no section network_g", network_g=None)
+    expect("factor.yml", "speed", "scale is 3, but the network enlarges 12 x 20 to 24 x 40", scale=3, datasets={})
+    expect("data.yml", "tiny", "no does not exist", datasets={"test": {**dataset, "dataroot_gt": "no"}})
+    expected["missing.yml"] = "", "missing.yml cannot be read"
+    good = write("good.yml", options)
+    assert compare(*expected, good, *QUICK, "--rounds", "1", "--weights", "pairs.yml=x4.pth") == 1
+    err = capsys.readouterr().err
+    for file, (task, words) in expected.items():
+        line = networks()[file.removesuffix(".yml")]
+        assert list(line["problems"]) == [task], line["problems"]
+        assert words in line["problems"][task]
+        assert line["problems"][task] in err
+        assert line["problems"][task].replace("|", "\\|") in Path("out/comparison.md").read_text()
+    assert networks()["good"]["problems"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.yml", "--device", "cuda"], "PyTorch sees no GPU"),
+        (["a.yml", "a.yml"], "a.yml is given twice"),
+        (["a.yml", "--weights", "b.yml=x.pth"], "--weights: 'b.yml=x.pth'"),
+    ],
+)
+def test_arguments_that_cannot_work(
+    arguments: list[str],
+    words: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert compare(*arguments) == 1
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert not os.listdir(folder)
+
+
+def test_bicubic_scores_are_those_of_the_definition(options: Options, tiny_data: Path) -> None:
+    assert compare(write("a.yml", options), *QUICK, "--rounds", "1", "--bicubic") == 0
+    scores = networks()["bicubic x2"]["quality"]["tiny"]
+    lq, gt = (_read(tiny_data / "val" / part) for part in ("LR/p0x2.png", "HR/p0.png"))
+    enlarged = _enlarge(_enlarge(lq, 0), 1).clip(0, 255).round()
+    sr, hr = (_luma(image)[2:-2, 2:-2] for image in (enlarged, gt))
+    assert scores["psnr"] == pytest.approx(10 * np.log10(255**2 / ((sr - hr) ** 2).mean()), abs=0.01)
+    assert scores["ssim"] == pytest.approx(_ssim(sr, hr), abs=0.0005)
+    assert "latency_ms" not in networks()["bicubic x2"]
+
+
+@pytest.mark.skipif("ESC_ARCH_BENCHMARKS" not in os.environ, reason="ESC_ARCH_BENCHMARKS names no folder with Set5")
+@pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.678, 0.9304), (3, 30.404, 0.8690), (4, 28.431, 0.8113)])
+def test_bicubic_on_set5(scale: int, psnr: float, ssim: float, folder: Path) -> None:
+    root = Path(os.environ["ESC_ARCH_BENCHMARKS"]) / "Set5"
+    dataset = {
+        "name": "Set5",
+        "type": "PairedImageDataset",
+        "dataroot_gt": str(root / "HR"),
+        "dataroot_lq": str(root / "LR_bicubic" / f"X{scale}"),
+        "filename_tmpl": f"{{}}x{scale}",
+        "io_backend": {"type": "disk"},
+    }
+    network = {"type": "Bicubic", "upscaling_factor": scale}
+    file = write("bicubic.yml", {"scale": scale, "network_g": network, "datasets": {"test": dataset}})
+    assert compare(file, *QUICK, "--rounds", "1") == 0
+    scores = networks()["bicubic"]["quality"]["Set5"]
+    assert scores["psnr"] == pytest.approx(psnr, abs=0.01)
+    assert scores["ssim"] == pytest.approx(ssim, abs=0.0005)
+
+
+def _read(file: Path) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(file).convert("RGB"), dtype=np.float64)
+
+
+def _enlarge(image: np.ndarray, axis: int) -> np.ndarray:
+    """Double one side by Keys' cubic convolution (a = -1/2) on an image mirrored at its borders."""
+    size = image.shape[axis]
+    position = (np.arange(2 * size) + 0.5) / 2 - 0.5
+    left = np.floor(position).astype(int)
+    result = 0.0
+    for tap in range(-1, 3):
+        index = left + tap
+        t = np.abs(position - index)
+        weight = np.where(t <= 1, 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2)
+        index = np.where(index < 0, -index - 1, np.where(index >= size, 2 * size - 1 - index, index))
+        result = result + np.moveaxis(np.take(image, index, axis), axis, -1) * weight
+    return np.moveaxis(result, -1, axis)
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    """BT.601 luma of RGB in [0, 255]."""
+    return image @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+
+
+def _ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """SSIM with a Gaussian of 11 x 11 and standard deviation 1.5, where it fits (Wang et al., 2004)."""
+    profile = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(profile, profile) / profile.sum() ** 2
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return np.einsum("ijkl,kl->ij", np.lib.stride_tricks.sliding_window_view(x, (11, 11)), window)
+
+    ma, mb = mean(a), mean(b)
+    va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return float((((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean())
