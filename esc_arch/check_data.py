@@ -38,8 +38,8 @@ def check_dataset(dataset: Options, where: str) -> None:
         for path in folder if isinstance(folder, list) else [folder]:
             if path is not None and not os.path.isdir(path):
                 raise UserError(
-                    f"{where}:{root}: {path} does not exist; prepare the data as datasets/README.md says, or correct "
-                    "the path."
+                    f"{where}:{root}: {path} does not exist; prepare the data as datasets/README.md says, correct the "
+                    "path, or remove this data set from the file."
                 )
     backend = dataset.get("io_backend") or {}
     sizes: dict[str, dict[str, Size]] = {}
