@@ -117,7 +117,9 @@ def read_checkpoint(file: str, param_key: str | None, where: str) -> dict[str, t
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, LookupError) as error:
-        raise UserError(f"{where}: {file} is damaged or not a checkpoint ({_first_line(error)}).") from error
+        # torch's own words advise to load the file without protection
+        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        raise UserError(f"{where}: {file} is damaged or not a checkpoint ({reason}); choose another file.") from error
     if param_key is not None:
         keys = list(content) if isinstance(content, dict) else []
         param_key = "params" if param_key not in keys and "params" in keys else param_key

@@ -44,7 +44,6 @@ class Mixed(nn.Module):
             nn.BatchNorm2d(8),
             nn.GroupNorm(2, 8),
             nn.AvgPool2d(2),
-            nn.Upsample(scale_factor=2),
         )
         self.norm = nn.LayerNorm(8)
         self.plain = nn.LayerNorm(8, elementwise_affine=False)

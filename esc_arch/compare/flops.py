@@ -1,8 +1,9 @@
 """Counts multiply-accumulates, as papers do under the name FLOPs.
 
 The convention is fvcore's: one per multiply-accumulate of convolutions and matrix products, attention included, five
-per element of a normalisation with weights (four without), and one to four per element of pooling and interpolation.
-Other element-wise operations are free. Unlike fvcore's tracer, PyTorch's counter sees fused attention.
+per element of a normalisation with weights (four without), two of a batch norm, and one of global average pooling.
+Interpolation, which fvcore counts in part, and all element-wise operations are free. Unlike fvcore's tracer, PyTorch's
+counter sees fused attention.
 """
 
 from __future__ import annotations
@@ -61,11 +62,6 @@ def _further_operators() -> dict[Any, Callable[..., int]]:
         "native_batch_norm": _batch_norm,
         "_native_batch_norm_legit_no_training": _batch_norm,
         "_adaptive_avg_pool2d": lambda x, *args, **kwargs: 2 * math.prod(x),
-        "avg_pool2d": lambda x, *args, **kwargs: 2 * math.prod(x),
-        "upsample_nearest2d": lambda *args, out_shape, **kwargs: 2 * math.prod(out_shape),
-        "upsample_bilinear2d": lambda *args, out_shape, **kwargs: 8 * math.prod(out_shape),
-        "upsample_bicubic2d": lambda *args, out_shape, **kwargs: 8 * math.prod(out_shape),
-        "grid_sampler_2d": lambda *args, out_shape, **kwargs: 8 * math.prod(out_shape),
         "_scaled_dot_product_flash_attention_for_cpu": lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v),
     }
     return {getattr(aten, name): formula for name, formula in formulas.items() if hasattr(aten, name)}

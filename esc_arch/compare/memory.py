@@ -10,8 +10,7 @@ import torch
 
 MEANING = {
     "cuda": "peak memory that PyTorch allocated on the GPU, weights and input included (max_memory_allocated)",
-    "cpu": "peak resident set of the process above its resident set just before the first forward pass, "
-    "compiling included",
+    "cpu": "peak resident set of the process above its resident set just before the first forward pass",
 }
 MIB = 2**20
 

@@ -92,10 +92,11 @@ def bicubic_rows(rows: list[Row]) -> list[Row]:
     """Make a row of bicubic enlargement for every scale, on the data sets of the first file of that scale."""
     baselines: dict[int, Row] = {}
     for row in rows:
-        if row.content and row.sets and row.scale not in baselines:
+        sets = {name: dataset for name, dataset in row.sets.items() if name not in row.problems}
+        if row.content and sets and row.scale not in baselines:
             content = deepcopy(row.content)
             content.update(network_g={"type": "Bicubic", "upscaling_factor": row.scale}, model_type="SRModel", path={})
-            baselines[row.scale] = Row(f"bicubic x{row.scale}", row.file, content, row.scale, False, row.sets)
+            baselines[row.scale] = Row(f"bicubic x{row.scale}", row.file, content, row.scale, False, sets)
     return list(baselines.values())
 
 
