@@ -50,7 +50,8 @@ class ESCModel(SRModel):
     def _training_forward(self, net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """Make a forward function that is compiled and under autocast in training, and the plain one in evaluation."""
         plain = net.forward
-        fast = torch.compile(plain) if self.opt.get("compile") else plain
+        # all batches of a training have one size
+        fast = torch.compile(plain, dynamic=False) if self.opt.get("compile") else plain
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             if not net.training:
