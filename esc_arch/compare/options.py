@@ -9,11 +9,10 @@ from typing import Any
 
 import yaml
 
+from esc_arch.check import SCALE_ARGUMENTS
 from esc_arch.errors import UserError
 
 Options = dict[str, Any]
-
-SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "scale")
 
 
 @dataclass
