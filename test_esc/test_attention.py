@@ -12,6 +12,7 @@ from esc_arch.archs import ESC, ESCFP
 from esc_arch.layers import backend
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.backend import ATTN_TYPES, window_attention
+from esc_arch.layers.window import RelativePositionBias
 
 
 def outputs_and_gradients(attn_type: str, x: torch.Tensor, training: bool) -> list[torch.Tensor]:
@@ -60,9 +61,10 @@ def test_large_window_is_exact() -> None:
     """The window of ESC itself, in which the fused kernel works in several steps."""
     q, k, v = torch.randn(3, 2, 4, 1024, 16).unbind(0)
     table = torch.randn(4, 63 * 63)
-    expected = window_attention(q, k, v, table, 32, "Naive")
+    bias = RelativePositionBias(table, 32)
+    expected = window_attention(q, k, v, bias, "Naive")
     for attn_type in ("SDPA", "Flex", "auto"):
-        assert relative_difference(window_attention(q, k, v, table, 32, attn_type), expected) <= 1e-5
+        assert relative_difference(window_attention(q, k, v, bias, attn_type), expected) <= 1e-5
 
 
 def test_auto_needs_no_gpu_and_no_triton() -> None:
@@ -102,7 +104,7 @@ def test_flex_names_an_alternative(
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: triton)
     q = FakeCudaQueries(depth)
     with pytest.raises(RuntimeError, match=f"{reason}.*Use 'SDPA'"):
-        backend._flex(q, q, q, torch.zeros(4, 49), 4)
+        backend._flex(q, q, q, RelativePositionBias(torch.zeros(4, 49), 4))
 
 
 @pytest.mark.gpu

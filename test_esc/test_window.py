@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_arch.layers.window import (
-    expand_relative_position_bias,
+    RelativePositionBias,
     pad_to_multiple,
     window_merge,
     window_partition,
@@ -43,7 +43,8 @@ def test_merge_undoes_partition(batch: int, heads: int, rows: int, columns: int,
     qkv = torch.randn(batch, 3 * channels, height, width)
     for tokens, image in zip(window_partition(qkv, window, heads), qkv.split(channels, dim=1), strict=True):
         assert tokens.shape == (batch * rows * columns, heads, window * window, depth)
-        assert torch.equal(window_merge(tokens, window, height, width), image)
+        for last in (False, True):
+            assert torch.equal(window_merge(tokens, window, height, width, last), image)
 
 
 def test_tokens_are_row_major_within_row_major_windows() -> None:
@@ -56,18 +57,21 @@ def test_bias_follows_its_definition() -> None:
     window, heads = 4, 2
     side = 2 * window - 1
     table = torch.randn(heads, side * side)
-    bias = expand_relative_position_bias(table, window)
+    bias = RelativePositionBias(table, window).expanded(table.dtype)
     for query in range(window * window):
         for key in range(window * window):
             down = key // window - query // window + window - 1
             right = key % window - query % window + window - 1
             assert torch.equal(bias[:, query, key], table[:, down * side + right])
+    for head in range(heads):
+        alone = RelativePositionBias(table, window).of_head(head, table.dtype)
+        assert torch.equal(alone.flip(-1), bias[head])
 
 
 def test_bias_gradient_counts_the_pairs() -> None:
     window = 3
     table = torch.zeros(1, (2 * window - 1) ** 2, requires_grad=True)
-    expand_relative_position_bias(table, window).sum().backward()
+    RelativePositionBias(table, window).expanded(table.dtype).sum().backward()
     distances = torch.arange(-window + 1, window).abs()
     pairs = (window - distances)[:, None] * (window - distances)[None]
     assert torch.equal(table.grad, pairs.reshape(1, -1).float())

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from esc_arch.archs.trunk import ESCTrunk
-from esc_arch.layers.conv_attn import ConvAttn, average_over_square, new_large_kernel
+from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.upsample import SubPixelConv, nearest_skip
 
 
@@ -77,6 +77,6 @@ class ESC(ESCTrunk):
         Raises:
             ValueError: `x` has another shape.
         """
-        features = self.extract(x, average_over_square(self.plk_filter))
+        features = self.extract(x, averaged_kernel(self.plk_filter))
         image = self.to_img(features) + nearest_skip(x, self.upscaling_factor)  # (B, 3 * S * S, H, W)
         return F.pixel_shuffle(image, self.upscaling_factor)

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.layers import speedups
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.block import ESCBlock
+from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.norm import LayerNorm
 
 
@@ -31,7 +33,7 @@ class ESCTrunk(nn.Module):
     def __init__(
         self,
         dim: int,
-        convolution: Callable[[], nn.Module],
+        convolution: Callable[[], PartialConvAttn],
         *,
         n_blocks: int,
         conv_blocks: int,
@@ -62,6 +64,8 @@ class ESCTrunk(nn.Module):
             ValueError: `x` has another shape.
         """
         require_image(x, 3)
+        if x.device.type == "cpu" and speedups.active().channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)  # convolutions hand it on
         features = skip = self.proj(x)  # (B, C, H, W)
         for block in self.blocks:
             features = block(features, kernel)

@@ -17,6 +17,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from esc_arch.layers import speedups
+from esc_arch.layers.speedups import Speedups
+
 CONVENTION = (
     "multiply-accumulates, counted as fvcore does: one per multiply-accumulate of convolutions, matrix products and "
     "attention (PyTorch's counter, which counts two, halved), five per element of a layer norm"
@@ -49,7 +52,11 @@ def count_macs(network: nn.Module, height: int, width: int) -> int:
 
 
 def _count(network: nn.Module, image: torch.Tensor) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_further_operators()) as counter:
+    with (
+        torch.no_grad(),
+        speedups.use(Speedups.none()),
+        FlopCounterMode(display=False, custom_mapping=_further_operators()) as counter,
+    ):
         network.eval()(image)
     return counter.get_total_flops() // 2
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from esc_arch.layers import speedups
 from esc_arch.layers.arguments import require
 from esc_arch.layers.backend import ATTN_TYPES, window_attention
-from esc_arch.layers.window import pad_to_multiple, window_merge, window_partition
+from esc_arch.layers.strips import memory_format
+from esc_arch.layers.window import RelativePositionBias, pad_to_multiple, window_merge, window_partition
 
 
 class WindowAttention(nn.Module):
@@ -41,9 +43,18 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Attend within the windows of `x` (B, C, H, W); the result has the same shape."""
+        return self.attend(x, self.bias())
+
+    def bias(self) -> RelativePositionBias:
+        """Prepare the bias for one forward pass."""
+        return RelativePositionBias(self.relative_position_bias, self.window_size)
+
+    def attend(self, x: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+        """Do what `forward` does, with a bias that is prepared already."""
         height, width = x.shape[-2:]
         x = pad_to_multiple(x, self.window_size)  # (B, C, H', W')
         q, k, v = window_partition(self.to_qkv(x), self.window_size, self.num_heads)  # (windows, h, w * w, d)
-        tokens = window_attention(q, k, v, self.relative_position_bias, self.window_size, self.attn_type)
-        x = window_merge(tokens, self.window_size, *x.shape[-2:])  # (B, C, H', W')
+        tokens = window_attention(q, k, v, bias, self.attn_type)
+        last = speedups.active().channels_last and memory_format(x) == torch.channels_last
+        x = window_merge(tokens, self.window_size, *x.shape[-2:], last)  # (B, C, H', W')
         return self.to_out(x[..., :height, :width])

@@ -15,14 +15,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from esc_arch.layers.window import expand_relative_position_bias
+from esc_arch.layers import lean_attention
+from esc_arch.layers.window import RelativePositionBias
 
 ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
 FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
 
 
 def window_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int, attn_type: str = "auto"
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias, attn_type: str = "auto"
 ) -> torch.Tensor:
     """Attend within windows, with a bias for every relative position.
 
@@ -30,8 +31,7 @@ def window_attention(
         q: queries (windows, h, w * w, d).
         k: keys, likewise.
         v: values, likewise.
-        table: biases (h, (2w - 1)^2), see `expand_relative_position_bias`.
-        window: side w.
+        bias: of h heads and windows of side w.
         attn_type: one of ATTN_TYPES.
 
     Returns:
@@ -41,8 +41,8 @@ def window_attention(
         RuntimeError: the back-end cannot run here; the message names one that can.
     """
     if attn_type == "auto":
-        attn_type = best_attn_type(q, table)
-    return _BACKENDS[attn_type](q, k, v, table.to(q.dtype), window)
+        attn_type = best_attn_type(q, bias.table)
+    return _BACKENDS[attn_type](q, k, v, bias)
 
 
 def best_attn_type(q: torch.Tensor, table: torch.Tensor) -> str:
@@ -66,21 +66,22 @@ def why_not_flex(q: torch.Tensor) -> str | None:
     return None
 
 
-def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
+def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
-    scores = scores + expand_relative_position_bias(table, window)
+    scores = scores + bias.expanded(q.dtype)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
-    bias = expand_relative_position_bias(table, window)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+    if lean_attention.pays(q):
+        return lean_attention.lean_attention(q, k, v, bias)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expanded(q.dtype)[None])
 
 
-def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor, window: int) -> torch.Tensor:
+def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
     if q.is_cuda and (reason := why_not_flex(q)) is not None:
         raise RuntimeError(f"attn_type 'Flex' cannot run here: {reason}. Use 'SDPA' or 'auto'.")
-    add_bias = _bias_modifier(table, window)
+    add_bias = _bias_modifier(bias.table.to(q.dtype), bias.window)
     if q.is_cuda:
         if torch.compiler.is_compiling():
             from torch.nn.attention.flex_attention import flex_attention

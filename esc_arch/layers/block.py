@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from esc_arch.layers.attention import WindowAttention
+from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
+from esc_arch.layers.steps import attention_step, conv_attn_step, conv_out_step, ffn_step, may_bypass
 
 
 class ESCBlock(nn.Module):
@@ -33,7 +35,7 @@ class ESCBlock(nn.Module):
     def __init__(
         self,
         dim: int,
-        convolutions: Iterable[nn.Module],
+        convolutions: Iterable[PartialConvAttn],
         *,
         window_size: int,
         num_heads: int,
@@ -64,9 +66,24 @@ class ESCBlock(nn.Module):
         Returns:
             (B, C, H, W).
         """
+        if may_bypass(self):
+            return self._in_steps(x, kernel)
         skip = x
         x = self.proj(self.ln_proj(x))
         x = x + self.attn(self.ln_attn(x))
         for norm, ffn, convolution in zip(self.lns, self.convffns, self.pconvs, strict=True):
             x = x + convolution(ffn(norm(x)), kernel)
         return self.conv_out(self.ln_out(x)) + skip
+
+    def _in_steps(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
+        """Do the same with fewer operations."""
+        skip = x
+        x = ffn_step(x, self.ln_proj, self.proj)
+        x = attention_step(x, self.ln_attn, self.attn)
+        memory: torch.Tensor | None = None  # of the last but one result, unless gradients need it
+        for norm, ffn, convolution in zip(self.lns, self.convffns, self.pconvs, strict=True):
+            assert isinstance(ffn, ConvFFN)
+            assert isinstance(convolution, PartialConvAttn)
+            result = conv_attn_step(x, norm, ffn, convolution, kernel, memory)
+            x, memory = result, None if torch.is_grad_enabled() else x
+        return conv_out_step(x, self.ln_out, self.conv_out, skip, memory)

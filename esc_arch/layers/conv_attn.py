@@ -9,11 +9,15 @@ decomposed form is that of ESC-FP in its supplement.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.layers import speedups
 from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.large_kernel import LargeKernel
 
 DYNAMIC_SIZE = 3  # side of the kernel computed from the image
 
@@ -45,6 +49,11 @@ def average_over_square(kernel: torch.Tensor) -> torch.Tensor:
     kernel = kernel + kernel.flip(-1)
     kernel = kernel + kernel.flip(-2)
     return (kernel + kernel.transpose(-1, -2)) / 8
+
+
+def averaged_kernel(parameter: torch.Tensor) -> LargeKernel:
+    """Prepare the shared kernel (P, P, K, K) of a network for one forward pass, averaged over the square."""
+    return LargeKernel(average_over_square(parameter), symmetric=True)
 
 
 def dynamic_depthwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -91,22 +100,20 @@ class DynamicLargeKernel(nn.Module):
         require(pdim >= 2, f"pdim must be at least 2, got {pdim}")
         self.dwc_proj = kernel_predictor(pdim, pdim // 2)
 
-    def forward(self, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with `kernel` (P, P, K, K) plus each image's own kernel, to the same shape.
+    def forward(self, x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with `kernel` plus each image's own kernel, to the same shape.
 
         conv(x, kernel) + depthwise(x, dynamic) is one convolution with the sum of both kernels, the dynamic one on the
-        diagonal of the channels and in the centre of the window. That is cheaper, but there is one such sum per image,
-        so it is done for a single image only.
+        diagonal of the channels and in the centre of the window. There is one such sum per image, and it is not
+        symmetric, so this serves a single image whose large kernel cannot be transformed.
         """
         batch, pdim = x.shape[:2]
         dynamic = self.dwc_proj(x).reshape(batch, pdim, DYNAMIC_SIZE, DYNAMIC_SIZE)
-        padding = kernel.shape[-1] // 2
-        if batch != 1 or padding == 0:
-            return F.conv2d(x, kernel, padding=padding) + dynamic_depthwise(x, dynamic)
+        border = kernel.weight.shape[-1] // 2 - DYNAMIC_SIZE // 2
+        if batch > 1 or border < 0 or kernel.transforms(x) or not speedups.active().merged:
+            return dynamic_depthwise(x, dynamic) + kernel.convolve(x)
         diagonal = torch.diag_embed(dynamic[0].permute(1, 2, 0)).permute(2, 3, 0, 1)  # (P, P, 3, 3)
-        border = padding - DYNAMIC_SIZE // 2
-        kernel = kernel + F.pad(diagonal, (border, border, border, border))
-        return F.conv2d(x, kernel.to(x.dtype), padding=padding)
+        return LargeKernel(kernel.weight + F.pad(diagonal, (border, border, border, border))).convolve(x)
 
 
 class DecomposedLargeKernel(nn.Module):
@@ -121,11 +128,13 @@ class DecomposedLargeKernel(nn.Module):
         require(pdim >= 4, f"pdim must be at least 4, got {pdim}")
         self.proj = kernel_predictor(pdim, pdim // 4)
 
-    def forward(self, x: torch.Tensor, channel: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with `channel` (P, P, 1, 1), then with `spatial` (P, 1, K, K) plus the dynamic one.
+    def forward(self, x: torch.Tensor, kernel: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with the two parts of `kernel`, the second plus each image's own kernel.
 
-        The dynamic kernel is computed from `x` as it comes in. The result has the shape of `x`.
+        The parts are (P, P, 1, 1) and (P, 1, K, K). The dynamic kernel is computed from `x` as it comes in. The result
+        has the shape of `x`.
         """
+        channel, spatial = kernel
         batch, pdim = x.shape[:2]
         dynamic = self.proj(x).reshape(batch, pdim, DYNAMIC_SIZE, DYNAMIC_SIZE)
         border = spatial.shape[-1] // 2 - DYNAMIC_SIZE // 2
@@ -143,7 +152,30 @@ def _check_arguments(dim: int, pdim: int, kernel_size: int, smallest: int) -> No
     )
 
 
-class ConvAttn(nn.Module):
+class PartialConvAttn(nn.Module):
+    """What both forms of ConvAttn share: some channels are convolved, then all are mixed by a 1x1 convolution.
+
+    Args:
+        dim: number of channels C.
+        convolution: called as `convolution(x, kernel)` with the first P channels.
+        pdim: number of channels P.
+    """
+
+    def __init__(self, dim: int, convolution: nn.Module, pdim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.pdim = pdim
+        self.plk = convolution
+        self.aggr = nn.Conv2d(dim, dim, 1)
+
+    def mix(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
+        """Convolve the first channels of `x` (B, C, H, W) and mix all, to the same shape."""
+        require_image(x, self.dim, "x")
+        convolved, rest = x[:, : self.pdim], x[:, self.pdim :]
+        return self.aggr(torch.cat([self.plk(convolved, kernel), rest], dim=1))
+
+
+class ConvAttn(PartialConvAttn):
     """Convolutional attention: the first P channels are convolved, then all are mixed by a 1x1 convolution.
 
     Args:
@@ -158,15 +190,11 @@ class ConvAttn(nn.Module):
     """
 
     def __init__(self, dim: int, pdim: int = 16, kernel_size: int = 13, owns_kernel: bool = True) -> None:
-        super().__init__()
         _check_arguments(dim, pdim, kernel_size, smallest=1)
-        self.dim = dim
-        self.pdim = pdim
+        super().__init__(dim, DynamicLargeKernel(pdim), pdim)
         self.plk_filter = new_large_kernel(pdim, kernel_size) if owns_kernel else None
-        self.plk = DynamicLargeKernel(pdim)
-        self.aggr = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: torch.Tensor, kernel: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, kernel: torch.Tensor | LargeKernel | None = None) -> torch.Tensor:
         """Apply ConvAttn to `x` (B, C, H, W); the result has the same shape.
 
         Args:
@@ -177,16 +205,16 @@ class ConvAttn(nn.Module):
         Raises:
             ValueError: the channels of `x` do not fit, or no kernel was given to a module without one.
         """
-        require_image(x, self.dim, "x")
         if kernel is None:
             if self.plk_filter is None:
                 raise ValueError("kernel is missing: this ConvAttn was built with owns_kernel=False")
-            kernel = average_over_square(self.plk_filter)
-        convolved, rest = x[:, : self.pdim], x[:, self.pdim :]
-        return self.aggr(torch.cat([self.plk(convolved, kernel), rest], dim=1))
+            kernel = averaged_kernel(self.plk_filter)
+        elif isinstance(kernel, torch.Tensor):
+            kernel = LargeKernel(kernel)
+        return self.mix(x, kernel)
 
 
-class DecomposedConvAttn(nn.Module):
+class DecomposedConvAttn(PartialConvAttn):
     """ConvAttn with its large kernel decomposed into a 1x1 and a depthwise convolution, as in ESC-FP.
 
     Args:
@@ -200,16 +228,12 @@ class DecomposedConvAttn(nn.Module):
     """
 
     def __init__(self, dim: int, pdim: int = 16, kernel_size: int = 13, owns_kernel: bool = True) -> None:
-        super().__init__()
         _check_arguments(dim, pdim, kernel_size, smallest=DYNAMIC_SIZE)
-        self.dim = dim
-        self.pdim = pdim
+        super().__init__(dim, DecomposedLargeKernel(pdim), pdim)
         self.lk_channel: nn.Parameter | None = None
         self.lk_spatial: nn.Parameter | None = None
         if owns_kernel:
             self.lk_channel, self.lk_spatial = new_decomposed_kernel(pdim, kernel_size)
-        self.plk = DecomposedLargeKernel(pdim)
-        self.aggr = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: torch.Tensor, kernel: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
         """Apply the decomposed ConvAttn to `x` (B, C, H, W); the result has the same shape.
@@ -221,13 +245,11 @@ class DecomposedConvAttn(nn.Module):
         Raises:
             ValueError: the channels of `x` do not fit, or no kernel was given to a module without one.
         """
-        require_image(x, self.dim, "x")
         if kernel is None:
             if self.lk_channel is None or self.lk_spatial is None:
                 raise ValueError("kernel is missing: this DecomposedConvAttn was built with owns_kernel=False")
             kernel = self.lk_channel, self.lk_spatial
-        convolved, rest = x[:, : self.pdim], x[:, self.pdim :]
-        return self.aggr(torch.cat([self.plk(convolved, *kernel), rest], dim=1))
+        return self.mix(x, kernel)
 
 
 def new_decomposed_kernel(pdim: int, kernel_size: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -31,9 +31,14 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def _reflect(x: torch.Tensor, dim: int, target: int) -> torch.Tensor:
     """Extend dimension `dim` to `target` entries, reflecting as often as necessary."""
-    period = max(2 * x.shape[dim] - 2, 1)
-    position = torch.arange(target, device=x.device) % period
-    return x.index_select(dim, torch.minimum(position, period - position))
+    return x.index_select(dim, reflected_positions(x.shape[dim], 0, target, x.device))
+
+
+def reflected_positions(size: int, start: int, stop: int, device: torch.device) -> torch.Tensor:
+    """Say where positions `start` to `stop` of an axis extended by reflection lie on the axis of `size` entries."""
+    period = max(2 * size - 2, 1)
+    position = torch.arange(start, stop, device=device) % period
+    return torch.minimum(position, period - position)
 
 
 def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -49,13 +54,15 @@ def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.
     """
     batch, channels, height, width = qkv.shape
     rows, columns, depth = height // window, width // window, channels // (3 * heads)
-    qkv = qkv.reshape(batch, 3, heads, depth, rows, window, columns, window)
-    qkv = qkv.permute(1, 0, 4, 6, 2, 5, 7, 3)  # (3, B, H/w, W/w, h, w, w, d)
-    q, k, v = qkv.reshape(3, batch * rows * columns, heads, window * window, depth).unbind(0)
+    tokens = qkv.reshape(batch, channels, rows, window, columns, window).permute(0, 2, 4, 3, 5, 1)
+    tokens = tokens.clone(memory_format=torch.contiguous_format)  # (B, H/w, W/w, w, w, 3 * C)
+    q, k, v = tokens.view(-1, window * window, 3, heads, depth).transpose(1, 3).unbind(2)
     return q, k, v
 
 
-def window_merge(tokens: torch.Tensor, window: int, height: int, width: int) -> torch.Tensor:
+def window_merge(
+    tokens: torch.Tensor, window: int, height: int, width: int, channels_last: bool = False
+) -> torch.Tensor:
     """Put the tokens of windows back into an image; undoes `window_partition` for one of its results.
 
     Args:
@@ -63,6 +70,7 @@ def window_merge(tokens: torch.Tensor, window: int, height: int, width: int) -> 
         window: side w.
         height: H, a multiple of w.
         width: W, a multiple of w.
+        channels_last: how the image lies in memory.
 
     Returns:
         (B, h * d, H, W).
@@ -70,24 +78,55 @@ def window_merge(tokens: torch.Tensor, window: int, height: int, width: int) -> 
     heads, depth = tokens.shape[1], tokens.shape[3]
     rows, columns = height // window, width // window
     x = tokens.reshape(-1, rows, columns, heads, window, window, depth)
-    x = x.permute(0, 3, 6, 1, 4, 2, 5)  # (B, h, d, H/w, w, W/w, w)
-    return x.reshape(-1, heads * depth, height, width)
+    if channels_last:
+        x = x.permute(0, 1, 4, 2, 5, 3, 6).clone(memory_format=torch.contiguous_format)  # (B, H/w, w, W/w, w, h, d)
+        return x.view(-1, height, width, heads * depth).permute(0, 3, 1, 2)
+    x = x.permute(0, 3, 6, 1, 4, 2, 5).clone(memory_format=torch.contiguous_format)  # (B, h, d, H/w, w, W/w, w)
+    return x.view(-1, heads * depth, height, width)
 
 
-def expand_relative_position_bias(table: torch.Tensor, window: int) -> torch.Tensor:
-    """Spread a table of relative position biases over all pairs of tokens of a window.
+def reversed_bias(table: torch.Tensor, window: int) -> torch.Tensor:
+    """Show a table of relative position biases as the bias of all pairs of tokens of a window, keys in reverse order.
 
-    Entry (key_y - query_y + w - 1, key_x - query_x + w - 1) of the table belongs to a pair. For a fixed query these
-    entries form a w x w patch of the table, so the result is all patches of the table in reverse order: no index of
-    w^4 entries is built or stored, and the gradient is a deterministic sum of patches.
+    Entry (key_y - query_y + w - 1, key_x - query_x + w - 1) of the table belongs to a pair. With the keys in reverse
+    order, and the table too, it is entry (query_y + key_y, query_x + key_x): then the bias is simply all w x w patches
+    of the table, no index of w^4 entries is needed, and the gradient is a deterministic sum of patches.
 
     Args:
         table: (h, (2w - 1)^2), row-major.
         window: side w.
 
     Returns:
-        (h, w * w, w * w), query before key.
+        (h, w, w, w, w), a view of a small tensor: rows and columns of the query, rows and columns of the reversed key.
     """
     side = 2 * window - 1
-    patches = table.reshape(-1, side, side).unfold(1, window, 1).unfold(2, window, 1)  # (h, w, w, w, w)
-    return patches.flip(1, 2).reshape(-1, window * window, window * window)
+    return table.flip(-1).reshape(-1, side, side).unfold(1, window, 1).unfold(2, window, 1)
+
+
+class RelativePositionBias:
+    """The bias of one attention layer in one forward pass.
+
+    Args:
+        table: (h, (2w - 1)^2), see `reversed_bias`.
+        window: side w.
+    """
+
+    def __init__(self, table: torch.Tensor, window: int) -> None:
+        self.table = table
+        self.window = window
+        self._memory: torch.Tensor | None = None
+
+    def expanded(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return (h, w * w, w * w), query before key."""
+        bias = reversed_bias(self.table.to(dtype), self.window)
+        return bias.reshape(-1, self.window**2, self.window**2).flip(-1)
+
+    def of_head(self, head: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return the bias of one head for keys in reverse order, (w * w, w * w), without a graph of gradients.
+
+        It is valid until the next call, which uses the same memory: fresh memory costs more time than filling it.
+        """
+        bias = reversed_bias(self.table[head : head + 1].detach().to(dtype), self.window)[0]  # (w, w, w, w)
+        if self._memory is None or self._memory.dtype != dtype:
+            self._memory = torch.empty(bias.shape, dtype=dtype, device=bias.device)
+        return self._memory.copy_(bias).view(self.window**2, self.window**2)

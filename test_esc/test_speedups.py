@@ -1,0 +1,190 @@
+"""Every way of being fast computes the same function and the same gradients as the definition."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY, randomise, relative_difference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from esc_arch.archs import ESC, ESCFP
+from esc_arch.compare.flops import count_macs
+from esc_arch.layers import lean_attention, speedups, steps, strips
+from esc_arch.layers.backend import window_attention
+from esc_arch.layers.conv_attn import average_over_square, averaged_kernel
+from esc_arch.layers.large_kernel import LargeKernel, hartley_matrix
+from esc_arch.layers.speedups import Speedups
+from esc_arch.layers.window import RelativePositionBias
+
+SWITCHES = [field.name for field in dataclasses.fields(Speedups)]
+NETWORKS = [ESC, ESCFP]
+
+
+@pytest.fixture
+def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make images of the tests many strips high."""
+    monkeypatch.setitem(strips.BUDGET, "cpu", 2**11)
+
+
+def plain(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a network operation by operation."""
+    with speedups.use(Speedups.none()):
+        return network(x)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    batch=st.integers(1, 3), height=st.integers(1, 40), width=st.integers(1, 20),
+    off=st.sampled_from([*SWITCHES, None]),
+)  # fmt: skip
+def test_outputs(
+    network: type[nn.Module], narrow_strips: None, batch: int, height: int, width: int, off: str | None
+) -> None:
+    net, x = randomise(network(**TINY)).eval(), torch.rand(batch, 3, height, width)
+    chosen = Speedups(**({off: False} if off else {}))
+    with torch.no_grad():
+        expected = plain(net, x)
+        with speedups.use(chosen):
+            assert relative_difference(net(x), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("shape", [(2, 3, 17, 12), (1, 3, 9, 30)])
+def test_gradients(network: type[nn.Module], shape: tuple[int, ...]) -> None:
+    net, x = randomise(network(**TINY)).double(), torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    values = [x, *net.parameters()]
+    expected = torch.autograd.grad(plain(net, x).square().mean(), values)
+    for actual, reference in zip(torch.autograd.grad(net(x).square().mean(), values), expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_precisions(network: type[nn.Module], dtype: torch.dtype, narrow_strips: None) -> None:
+    net, x = randomise(network(**TINY)).eval(), torch.rand(2, 3, 21, 12)
+    with torch.no_grad():
+        expected = plain(net, x)
+        if dtype != torch.float64:
+            with torch.autocast("cpu", dtype):
+                assert relative_difference(net(x).float(), expected) < 0.05
+        actual = net.to(dtype)(x.to(dtype))
+    assert actual.dtype == dtype
+    assert relative_difference(actual.float(), expected) < (1e-5 if dtype == torch.float64 else 0.05)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_modules_that_are_watched_are_called(network: type[nn.Module]) -> None:
+    net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 12, 12)
+    watched = net.blocks[0].pconvs[1].aggr
+    seen: list[torch.Tensor] = []
+    handle = watched.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        with_hook = net(x)
+        assert [tuple(t.shape) for t in seen] == [(1, 16, 12, 12)]
+        handle.remove()
+        assert relative_difference(net(x), with_hook) <= 1e-5
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_modules_that_are_replaced_are_used(network: type[nn.Module]) -> None:
+    net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 12, 12)
+    parametrizations.weight_norm(net.blocks[0].convffns[0].aggr)
+    with torch.no_grad():
+        assert not steps.may_bypass(net.blocks[0])
+        assert relative_difference(net(x), plain(net, x)) <= 1e-6
+        net.blocks[0].convffns[0].aggr = nn.Sequential(nn.Conv2d(20, 16, 1), nn.Tanh())
+        changed = net(x)
+        assert relative_difference(changed, plain(net, x)) <= 1e-6
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_new_weights_count_at_once(network: type[nn.Module]) -> None:
+    """Nothing computed from the weights outlives a forward pass, however the weights are changed."""
+    net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        net(x)
+        for parameter in net.parameters():
+            parameter.data.mul_(0.9).add_(0.01)  # as BasicSR's moving average does, unseen by version counters
+        assert relative_difference(net(x), plain(net, x)) <= 1e-5
+
+
+def test_operations_are_counted_as_defined() -> None:
+    net = ESC(**TINY).eval()
+    with speedups.use(Speedups.none()):
+        expected = count_macs(net, 24, 16)
+    assert count_macs(net, 24, 16) == expected
+
+
+def test_switches_are_off_in_graphs() -> None:
+    assert speedups.active() == Speedups()
+    seen: list[Speedups] = []
+
+    class Spy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(speedups.active())
+            return x + 1
+
+    torch.jit.trace(Spy(), torch.zeros(1), check_trace=False)
+    assert seen == [Speedups.none()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 2), channels=st.integers(1, 4), size=st.sampled_from([9, 13, 17]),
+    height=st.integers(1, 80), width=st.integers(1, 20), last=st.booleans(),
+)  # fmt: skip
+def test_transformed_convolution(batch: int, channels: int, size: int, height: int, width: int, last: bool) -> None:
+    weight = average_over_square(torch.randn(channels, channels, size, size, dtype=torch.float64))
+    x = torch.randn(batch, channels, height, width, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    kernel = LargeKernel(weight, symmetric=True)
+    assert kernel.transforms(x)
+    torch.testing.assert_close(kernel.convolve(x), F.conv2d(x, weight, padding=size // 2))
+
+
+def test_transform_is_for_symmetric_kernels_only() -> None:
+    x, weight = torch.randn(1, 2, 20, 20), torch.randn(2, 2, 13, 13)
+    assert not LargeKernel(weight).transforms(x)
+    assert averaged_kernel(weight).transforms(x)
+    assert not averaged_kernel(weight).transforms(x.half())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not averaged_kernel(weight).transforms(x)
+    torch.testing.assert_close(LargeKernel(weight).convolve(x), F.conv2d(x, weight, padding=6))
+
+
+def test_hartley_matrix_is_its_own_inverse() -> None:
+    matrix = hartley_matrix(44, torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(matrix @ matrix, 44 * torch.eye(44, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("budget", [1, 2**9, 2**20])
+def test_lean_attention(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    """Pieces of one query, of some with a rest, and all at once."""
+    monkeypatch.setattr(lean_attention, "BUDGET", budget)
+    q, k, v = (torch.randn(3, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    table = torch.randn(2, 25, dtype=torch.float64, requires_grad=True)
+
+    def attend(attn_type: str, *tensors: torch.Tensor) -> torch.Tensor:
+        return window_attention(*tensors[:3], RelativePositionBias(tensors[3], 3), attn_type)
+
+    assert lean_attention.pays(q)
+    torch.testing.assert_close(attend("SDPA", q, k, v, table), attend("Naive", q, k, v, table))
+    assert torch.autograd.gradcheck(lambda *tensors: attend("SDPA", *tensors), (q, k, v, table))
+
+
+def test_lean_attention_stores_no_scores() -> None:
+    q, k, v = (torch.randn(2, 2, 256, 8, requires_grad=True) for _ in range(3))
+    table = torch.randn(2, 31 * 31, requires_grad=True)
+    saved: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        window_attention(q, k, v, RelativePositionBias(table, 16), "SDPA")
+    assert saved
+    assert max(saved) <= q.numel()
