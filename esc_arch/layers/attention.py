@@ -56,5 +56,5 @@ class WindowAttention(nn.Module):
         q, k, v = window_partition(self.to_qkv(x), self.window_size, self.num_heads)  # (windows, h, w * w, d)
         tokens = window_attention(q, k, v, bias, self.attn_type)
         last = speedups.active().channels_last and memory_format(x) == torch.channels_last
-        x = window_merge(tokens, self.window_size, *x.shape[-2:], last)  # (B, C, H', W')
+        x = window_merge(tokens, self.window_size, x.shape[2], x.shape[3], last)  # (B, C, H', W')
         return self.to_out(x[..., :height, :width])
