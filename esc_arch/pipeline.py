@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import yaml
 
 from esc_arch.check import check_options
 from esc_arch.errors import UserError
+from esc_arch.option_file import reading
 
 Options = dict[str, Any]
 
@@ -62,13 +62,10 @@ def parse_in_words(parse: Callable[..., tuple[Options, Any]], root_path: str, is
     """
     file = _option_file(sys.argv)
     try:
-        return parse(root_path, is_train=is_train)
-    except OSError as error:
-        raise UserError(f"-opt: {file} cannot be read ({error.strerror}); give the path of an option file.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"-opt: {file} is not a text file; give the path of an option file.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"-opt: {file} is not valid YAML: {' '.join(str(error).split())}.") from error
+        with reading(file, "-opt: "):
+            return parse(root_path, is_train=is_train)
+    except UserError:  # a ValueError too, but one that says all
+        raise
     except KeyError as error:
         raise UserError(
             f"{file}: the option {error} is missing; --force_yml can change existing options only."
