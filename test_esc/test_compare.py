@@ -90,7 +90,7 @@ def networks() -> dict[str, Options]:
 def test_networks_take_turns_and_all_is_written(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
     files = [write("test_a.yml", options), write("b.yml", options, path={})]
     assert compare(*files, *QUICK, "--threads", "1", "--dtype", "bf16") == 0
-    assert [(e["label"], e["round"]) for e in entries() if e["task"] == "speed"] == [
+    assert [(e["label"].removesuffix(" bf16"), e["round"]) for e in entries() if e["task"] == "speed"] == [
         ("a", 0),
         ("b", 0),
         ("b", 1),
@@ -106,7 +106,7 @@ def test_networks_take_turns_and_all_is_written(options: Options, capsys: pytest
     assert not b["quality"]
     assert "path:pretrain_network_g is empty" in b["remark"]
     written = json.loads(Path("out/comparison.json").read_text())
-    assert written["protocol"]["dtype"] == "bf16"
+    assert written["protocol"]["dtypes"] == ["bf16"]
     assert written["environment"]["threads"] == 1
     out = capsys.readouterr().out
     assert re.search(r"^a +x2 +15\.1 ", out, re.M)

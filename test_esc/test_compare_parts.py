@@ -73,7 +73,7 @@ def test_macs_of_a_network_that_reads_values() -> None:
 
 def test_input_size() -> None:
     assert _input_size(_parse(["a.yml"]), 4) == (180, 320)
-    assert _input_size(_parse(["a.yml"]), 3) == (240, 426), "rounded down"
+    assert _input_size(_parse(["a.yml"]), 3) == (240, 427), "rounded up, as the published counts of operations"
     assert _input_size(_parse(["a.yml", "--output-size", "100x60"]), 2) == (30, 50)
     assert _input_size(_parse(["a.yml", "--size", "30x50"]), 2) == (30, 50)
 
@@ -113,6 +113,7 @@ def line(label: str, **more: Any) -> dict[str, Any]:
         "file": f"{label}.yml",
         "type": "ESC",
         "scale": 2,
+        "dtype": "fp32",
         "sets": ["Set5"],
         "quality": {"Set5": {"psnr": 33.6781, "ssim": 0.93041}},
         "problems": {},
@@ -132,9 +133,10 @@ def summary() -> dict[str, Any]:
         del failed[figure]
     return {
         "environment": machine.describe("cpu", 2),
-        "protocol": {"input": {"x2": [360, 640]}, "dtype": "fp32"},
+        "protocol": {"input": {"x2": [360, 640], "x4": [180, 320]}},
         "conventions": ["MACs: so."],
         "networks": [line("a"), failed],
+        "claims": [],
     }
 
 

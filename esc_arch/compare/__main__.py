@@ -1,8 +1,9 @@
 """Compare networks: `python -m esc_arch.compare FILE ... [--weights FILE=CHECKPOINT ...] [--output DIR] [...]`.
 
 Every FILE is an option file of BasicSR, for training or testing, and becomes a line of a table: parameters,
-multiply-accumulates, latency, peak memory, and PSNR and SSIM where there is a checkpoint. Every network is measured in
-a process of its own. Started again with the same arguments, an interrupted comparison goes on.
+multiply-accumulates, latency, peak memory, and PSNR and SSIM where there is a checkpoint. Every scale and dtype has a
+table of its own. Every network is measured in a process of its own. Started again with the same arguments, an
+interrupted comparison goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 
 from esc_arch.compare import machine, table
 from esc_arch.compare.job import DTYPES, Protocol
-from esc_arch.compare.options import bicubic_rows, read_rows
+from esc_arch.compare.options import bicubic_rows, in_every_dtype, read_rows
+from esc_arch.compare.paper import materialised_rows
 from esc_arch.compare.runner import Plan, run
 from esc_arch.compare.summary import summarise
 from esc_arch.errors import UserError, one_sentence
@@ -29,11 +31,13 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     device = machine.choose_device(args.device)
     rows = read_rows(args.files, args.weights, args.sets)
-    if args.bicubic:
-        rows = bicubic_rows(rows) + rows
+    for row in rows:
+        row.timed = not args.scores_only
+    extra = materialised_rows(rows) if args.claims else []
+    rows = in_every_dtype([*(bicubic_rows(rows) if args.bicubic else []), *rows, *extra], args.dtype)
     sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
-    protocol = Protocol(device, args.dtype, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
+    protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
     try:
         os.makedirs(args.output, exist_ok=True)
     except OSError as error:
@@ -45,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
-    summary = summarise(plan, record)
+    summary = summarise(plan, record, args.claims)
     print(table.terminal(summary))
     files = [*table.write(summary, args.output), *_pictures(summary, args)]
     print("Written:", ", ".join(os.path.relpath(file) for file in files))
@@ -70,7 +74,8 @@ def _input_size(args: argparse.Namespace, scale: int) -> Size:
     if args.size is not None:
         return args.size
     width, height = args.output_size
-    return max(height // scale, 1), max(width // scale, 1)
+    # up, as the published operations at x3 are counted: on 240 x 427
+    return -(-height // scale), -(-width // scale)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -93,16 +98,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         type=_size,
         default=(1280, 720),
         metavar="WxH",
-        help="width and height of the output, 1280x720 by default; the input is this over the scale, rounded down",
+        help="width and height of the output, 1280x720 by default; the input is this over the scale, rounded up",
     )
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(%(default)s)")
-    add("--dtype", choices=list(DTYPES), default="fp32", help="fp16 and bf16 run under autocast (%(default)s)")
+    add(
+        "--dtype", nargs="+", choices=list(DTYPES), default=["fp32"], help="one or several; fp16, bf16: autocast (fp32)"
+    )
     add("--compile", action="store_true", help="time the networks under torch.compile")
     add("--rounds", type=_positive, default=3, help="how often every network is timed, in turn (%(default)s)")
     add("--repeats", type=_positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")
     add("--warmup", type=_count, help="forward passes before them (1 on a CPU, 20 on a GPU)")
     add("--sets", nargs="+", metavar="NAME", help="data sets of the option files to score on (all but training sets)")
     add("--bicubic", action="store_true", help="add a line with PSNR and SSIM of bicubic enlargement")
+    add("--scores-only", action="store_true", help="PSNR and SSIM alone, no latency, memory and MACs")
+    claims = "try the paper's claims of speed: needs ESC and HiT-SRF at x4, ESC at x2; adds ESC with Naive attention"
+    add("--claims", action="store_true", help=claims)
     add("--threads", type=_positive, help="CPU threads of PyTorch")
     add("--plot-set", metavar="NAME", help="data set of the picture (the one with most figures)")
     add(

@@ -19,7 +19,6 @@ class Protocol:
 
     Attributes:
         device: `cpu` or `cuda`.
-        dtype: `fp32`, or `fp16` or `bf16` for autocast.
         compile: time the network under torch.compile.
         warmup: forward passes that are not timed, in every round; one more comes before them.
         repeats: forward passes that are timed, in every round.
@@ -27,15 +26,10 @@ class Protocol:
     """
 
     device: str
-    dtype: str
     compile: bool
     warmup: int
     repeats: int
     threads: int | None
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which the network runs."""
-        return nullcontext() if self.dtype == "fp32" else torch.autocast(self.device, DTYPES[self.dtype])
 
 
 @dataclass(frozen=True)
@@ -59,3 +53,8 @@ class Job:
     folder: str
     log: str
     modules: tuple[str, ...]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network runs."""
+        dtype = self.row.dtype
+        return nullcontext() if dtype == "fp32" else torch.autocast(self.protocol.device, DTYPES[dtype])

@@ -135,7 +135,7 @@ class Worker:
         protocol, device = self.job.protocol, torch.device(self.job.protocol.device)
         network = self._network.to(device)
         run: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network) if protocol.compile else network
-        with torch.no_grad(), protocol.autocast():
+        with torch.no_grad(), self.job.autocast():
 
             def first(size: Size) -> tuple[PeakMemory, torch.Tensor, tuple[int, ...]]:
                 image = torch.rand(1, 3, *size, device=device)

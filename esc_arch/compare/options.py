@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from esc_arch.check import SCALE_ARGUMENTS
 from esc_arch.errors import UserError
+from esc_arch.option_file import reading
 
 Options = dict[str, Any]
 
@@ -28,6 +29,7 @@ class Row:
         sets: sections of `datasets` to score on, by the name of the data set.
         weights: checkpoint to score with, None for a network without parameters or without a checkpoint.
         param_key: entry of the checkpoint to take.
+        dtype: `fp32`, or `fp16` or `bf16` for autocast.
         remark: why there is no score, when this is no mistake.
         problems: what went wrong, by task; `""` stands for the row as a whole.
     """
@@ -40,6 +42,7 @@ class Row:
     sets: dict[str, Options] = field(default_factory=dict)
     weights: str | None = None
     param_key: str | None = None
+    dtype: str = "fp32"
     remark: str = ""
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -47,6 +50,11 @@ class Row:
     def network(self) -> Options:
         """The section `network_g`."""
         return self.content["network_g"]
+
+    @property
+    def title(self) -> str:
+        """The label, with the dtype where it is a special one."""
+        return self.label if self.dtype == "fp32" else f"{self.label} {self.dtype}"
 
     @property
     def is_scored(self) -> bool:
@@ -99,6 +107,15 @@ def bicubic_rows(rows: list[Row]) -> list[Row]:
     return list(baselines.values())
 
 
+def in_every_dtype(rows: list[Row], dtypes: list[str]) -> list[Row]:
+    """Repeat the rows for every dtype; those that cannot be used at all are not repeated."""
+    repeated: list[Row] = []
+    for dtype in dict.fromkeys(dtypes):
+        usable = [row for row in rows if row.content and "" not in row.problems] if repeated else rows
+        repeated += [replace(row, dtype=dtype, problems=dict(row.problems)) for row in usable]
+    return repeated
+
+
 def _assign(weights: list[str], files: list[str]) -> dict[str, str]:
     assigned = {}
     for entry in weights:
@@ -116,15 +133,8 @@ def _short_name(file: str) -> str:
 
 
 def _read(file: str) -> Options:
-    try:
-        with open(file, encoding="utf-8") as text:
-            content = yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); give the path of an option file.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not a text file; give the path of an option file.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    with reading(file), open(file, encoding="utf-8") as text:
+        content = yaml.safe_load(text)
     if not isinstance(content, dict) or not isinstance(content.get("network_g"), dict):
         raise UserError(f"{file} has no section network_g; give an option file that names a network.")
     return content

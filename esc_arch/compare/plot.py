@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 
 def draw(summary: dict[str, Any], folder: str, name: str | None = None) -> list[str]:
-    """Draw a picture for every scale: `psnr_latency_xS.png`.
+    """Draw a picture for every scale, `psnr_latency_xS.png`, and dtype, `psnr_latency_xS_fp16.png`, if several.
 
     Args:
         summary: see `summarise`.
@@ -38,12 +38,14 @@ def draw(summary: dict[str, Any], folder: str, name: str | None = None) -> list[
         ImportError: matplotlib is missing.
     """
     files = []
-    for scale in sorted({line["scale"] for line in summary["networks"] if line["scale"]}):
-        lines = [line for line in summary["networks"] if line["scale"] == scale]
+    dtypes = {line["dtype"] for line in summary["networks"]}
+    for scale, dtype in sorted({(line["scale"], line["dtype"]) for line in summary["networks"] if line["scale"]}):
+        lines = [line for line in summary["networks"] if (line["scale"], line["dtype"]) == (scale, dtype)]
         names = [found for line in lines if "latency_ms" in line for found in line["quality"]]
         chosen = name or max(dict.fromkeys(names), key=names.count, default=None)
         if chosen in names:
-            files.append(_draw(summary, lines, str(chosen), os.path.join(folder, f"psnr_latency_x{scale}.png")))
+            file = f"psnr_latency_x{scale}{f'_{dtype}' if len(dtypes) > 1 else ''}.png"
+            files.append(_draw(summary, lines, str(chosen), os.path.join(folder, file)))
     return files
 
 
@@ -74,7 +76,7 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
     device = summary["environment"]["gpu"] or summary["environment"]["cpu"]
     scale = lines[0]["scale"]
     height, width = summary["protocol"]["input"][f"x{scale}"]
-    axes.set_xlabel(f"latency in ms, input {height} x {width}, {summary['protocol']['dtype']}\non {device}")
+    axes.set_xlabel(f"latency in ms, input {height} x {width}, {lines[0]['dtype']}\non {device}")
     axes.set_ylabel(f"PSNR-Y in dB on {name}, x{scale}")
     _add_baselines(axes, {line["label"]: line["quality"][name]["psnr"] for line in scored if line not in bubbles})
     _add_sizes(axes, most)

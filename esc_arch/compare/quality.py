@@ -46,7 +46,7 @@ def score(job: Job, name: str) -> dict[str, Any]:
     model = build_model(opt)
     loader = build_dataloader(build_dataset(dataset), dataset, num_gpu=0, dist=False, sampler=None, seed=0)
     try:
-        with job.protocol.autocast():
+        with job.autocast():
             model.validation(loader, current_iter=0, tb_logger=None, save_img=False)
     except AssertionError as error:
         if not str(error).startswith("Image shapes are different"):

@@ -45,16 +45,16 @@ class Plan:
 
     def key(self, row: Row, task: str) -> str:
         """Return a key of all that the result of a task depends on."""
-        common = [row.file, row.label, row.network, row.scale, self.environment, self.modules, task]
+        common = [row.file, row.network, row.scale, self.environment, self.modules, task]
         if task == "parameters":
             return key_of(common)
         if task == "macs":
             return key_of(common, self.sizes[row.scale])
         protocol = self.protocol
         if task == "speed":
-            return key_of(common, self.sizes[row.scale], vars(protocol))
+            return key_of(common, self.sizes[row.scale], vars(protocol), row.dtype)
         rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
-        return key_of(common, row.sets[task], rest, row.param_key, digest(row.weights), protocol.device, protocol.dtype)
+        return key_of(common, row.sets[task], rest, row.param_key, digest(row.weights), protocol.device, row.dtype)
 
     def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
         """Yield what a process does: row, round and tasks. The networks take turns, every other round backwards, so
@@ -85,10 +85,10 @@ def run(plan: Plan) -> Record:
     todo = [(row, number, tasks) for row, number, tasks in plan.tasks() if "" not in row.problems]
     for row in plan.rows:
         for name, problem in row.problems.items():
-            tqdm.write(f"{row.label}{': ' + name if name else ''}: {problem}", file=sys.stderr)
+            tqdm.write(f"{row.title}{': ' + name if name else ''}: {problem}", file=sys.stderr)
     with tqdm(total=sum(len(tasks) for _, _, tasks in todo), unit="task", desc="compare", dynamic_ncols=True) as bar:
         for row, number, tasks in todo:
-            bar.set_postfix_str(f"{row.label}, round {number + 1}")
+            bar.set_postfix_str(f"{row.title}, round {number + 1}")
             missing = [task for task in tasks if record.get(plan.key(row, task), number) is None]
             while missing := [task for task in missing if not _is_hopeless(row, task)]:
                 missing = _run_process(plan, record, row, number, missing)
@@ -118,7 +118,7 @@ def _run_process(plan: Plan, record: Record, row: Row, number: int, tasks: list[
                 continue
             waiting.remove(task)
             if event == "done":
-                record.add(plan.key(row, task), number, label=row.label, task=task, values=result)
+                record.add(plan.key(row, task), number, label=row.title, task=task, values=result)
             else:
                 _note_failure(plan, record, row, number, task, result)
             if "parameters" in row.problems:
@@ -142,13 +142,33 @@ def _context(device: str) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["esc_arch.compare.measure", "basicsr"])
+    _start_forkserver()
     return context
+
+
+def _start_forkserver() -> None:
+    """Start the clean process, if it does not run yet, with the module path of this one.
+
+    By itself it would look for this package in the current directory and among what is installed, and might measure
+    another version than the one that was started.
+    """
+    from multiprocessing import forkserver
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _note_failure(plan: Plan, record: Record, row: Row, number: int, task: str, problem: str) -> None:
     row.problems[task] = problem
-    record.add(plan.key(row, task), number, label=row.label, task=task, error=problem)
-    tqdm.write(f"{row.label}, {task}: {problem}", file=sys.stderr)
+    record.add(plan.key(row, task), number, label=row.title, task=task, error=problem)
+    tqdm.write(f"{row.title}, {task}: {problem}", file=sys.stderr)
 
 
 def _death(exit_code: int | None, log: str) -> str:

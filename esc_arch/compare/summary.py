@@ -8,39 +8,54 @@ import numpy as np
 
 from esc_arch.compare.flops import CONVENTION
 from esc_arch.compare.memory import MEANING
+from esc_arch.compare.paper import check_claims, circumstances, relate
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
 
 Line = dict[str, Any]
 
 
-def summarise(plan: Plan, record: Record) -> dict[str, Any]:
+def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any]:
     """Collect all results.
 
     Args:
         plan: what was measured.
         record: the results.
+        claims: compare with the paper's claims.
 
     Returns:
-        what the JSON file holds: `environment`, `protocol`, `conventions` and `networks`. A network has label, file,
-        type and scale; parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were
-        measured; `quality` by data set; `problems` by task and a `remark`.
+        what the JSON file holds: `environment`, `protocol`, `conventions`, `networks` and, where the paper's figures
+        or claims come in, `paper` and `claims` (see `check_claims`). A network has label, file, type, scale and dtype;
+        parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were measured; `quality`
+        by data set; `problems` by task and a `remark`.
     """
     protocol = {**vars(plan.protocol), "rounds": plan.rounds}
+    protocol["dtypes"] = list(dict.fromkeys(row.dtype for row in plan.rows))
     protocol["input"] = {f"x{scale}": list(size) for scale, size in sorted(plan.sizes.items())}
-    return {
+    lines = [_line(plan, record, row) for row in plan.rows]
+    relate(lines)
+    summary = {
         "environment": plan.environment,
         "protocol": protocol,
         "conventions": conventions(plan),
-        "networks": [_line(plan, record, row) for row in plan.rows],
+        "networks": lines,
+        "claims": check_claims(lines) if claims else [],
     }
+    if claims or any("relative_to_esc" in line for line in lines):
+        device = plan.environment["gpu"] or plan.environment["cpu"]
+        summary["paper"] = circumstances(device, plan.sizes)
+    return summary
 
 
 def conventions(plan: Plan) -> list[str]:
     """Say what the figures mean."""
     protocol = plan.protocol
-    sizes = ", ".join(f"{height} x {width} at x{scale}" for scale, (height, width) in sorted(plan.sizes.items()))
-    precision = "fp32 with PyTorch's defaults" if protocol.dtype == "fp32" else f"autocast to {protocol.dtype}"
+    sizes = ", ".join(
+        f"{height} x {width} at x{scale} (output {scale * height} x {scale * width})"
+        for scale, (height, width) in sorted(plan.sizes.items())
+    )
+    names = {"fp32": "fp32 with PyTorch's defaults"}
+    precision = "; ".join(dict.fromkeys(names.get(row.dtype, f"autocast to {row.dtype}") for row in plan.rows))
     threads = "" if protocol.device == "cuda" else f", {plan.environment['threads']} threads"
     device = plan.environment["gpu"] or plan.environment["cpu"]
     return [
@@ -61,6 +76,7 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
         "file": row.file,
         "type": None,
         "scale": None,
+        "dtype": row.dtype,
         "sets": list(row.sets),
         "quality": {},
     }
@@ -68,6 +84,8 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
     if not row.content or "" in row.problems:
         return line
     line.update(type=row.network.get("type"), scale=row.scale, weights=row.weights)
+    if "attn_type" in row.network:
+        line["attn_type"] = row.network["attn_type"]
     for task in ("parameters", "macs"):
         line.update((record.get(plan.key(row, task), 0) or {}) if row.timed else {})
     rounds = [record.get(plan.key(row, "speed"), number) for number in range(plan.rounds)] if row.timed else []

@@ -9,6 +9,8 @@ import os
 import textwrap
 from typing import Any
 
+from esc_arch.compare.paper_table import claims_separated, sections
+
 Line = dict[str, Any]
 NOTE_WIDTH = 60
 NOTHING, FAILED = "-", "failed"
@@ -23,61 +25,75 @@ def columns(lines: list[Line]) -> list[str]:
     return list(names)
 
 
+def groups(lines: list[Line]) -> list[tuple[str, list[Line]]]:
+    """Part the networks by scale and dtype, for a table each; one that could not be used goes into the last.
+
+    Returns:
+        titles and networks; the title is empty when there is one group alone.
+    """
+    parted: dict[tuple[int, str], list[Line]] = {}
+    for line in sorted((line for line in lines if line["scale"]), key=lambda line: line["scale"]):
+        parted.setdefault((line["scale"], line["dtype"]), []).append(line)
+    lost = [line for line in lines if not line["scale"]]
+    if lost:
+        last = list(parted)[-1] if parted else (0, "")
+        parted[last] = parted.get(last, []) + lost
+    return [(f"x{scale}, {dtype}" if len(parted) > 1 else "", part) for (scale, dtype), part in parted.items()]
+
+
 def terminal(summary: dict[str, Any]) -> str:
-    """Lay the table out in plain text, with the note of every network folded."""
-    head, body = _cells(summary["networks"])
-    rows = [head, *body]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(head) - 1)]
-    text = []
-    for row in rows:
-        note = textwrap.wrap(row[-1], NOTE_WIDTH) or [""]
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)),
-        ]
-        indent = " " * (sum(widths) + 2 * len(widths))
-        text.append("  ".join([*cells, note[0]]).rstrip())
-        text.extend(indent + line for line in note[1:])
-    return "\n".join([*text, "", *summary["conventions"]])
+    """Lay the tables out in plain text, with the last column folded."""
+    blocks = [(title, cells(lines)) for title, lines in groups(summary["networks"])]
+    text = [f"{title}\n{_plain(rows)}" if title else _plain(rows) for title, rows in [*blocks, *sections(summary)]]
+    return "\n\n".join([*text, "\n".join(notes(summary))])
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """Write the table in Markdown, with what the figures mean and the machine below it."""
-    head, body = _cells(summary["networks"])
-    rule = ["---", *["---:"] * (len(head) - 2), "---"]
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (head, rule, *body)]
+    """Write the tables in Markdown, with what the figures mean and the machine below them."""
+    blocks = [(title, cells(lines)) for title, lines in groups(summary["networks"])]
+    text = [f"### {title}\n\n{_piped(rows)}" if title else _piped(rows) for title, rows in blocks + sections(summary)]
     environment = ", ".join(f"{name} {value}" for name, value in summary["environment"].items() if value is not None)
-    notes = [f"- {sentence}" for sentence in (*summary["conventions"], f"Measured on: {environment}.")]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", *notes, ""])
+    below = [f"- {sentence}" for sentence in (*notes(summary), f"Measured on: {environment}.")]
+    return "\n\n".join([*text, "\n".join(below)]) + "\n"
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Say what the figures mean, and how far they compare with the paper's."""
+    return [*summary["conventions"], *([summary["paper"]] if "paper" in summary else [])]
 
 
 def comma_separated(summary: dict[str, Any]) -> str:
     """Write the figures unrounded, a network in a row; what was not measured is empty."""
     sets = columns(summary["networks"])
-    own = ["label", "file", "type", "scale", "parameters", "macs"]
+    own = ["label", "file", "type", "scale", "dtype", "parameters", "macs"]
+    ratios = ["latency", "paper_latency", "memory", "paper_memory"]
     head = [*own, "latency_median_ms", "latency_q1_ms", "latency_q3_ms", "memory_mib"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, *(f"{metric}_{name}" for name in sets for metric in ("psnr", "ssim")), "note"])
+    writer.writerow([*head, *(f"{metric}_{name}" for name in sets for metric in ("psnr", "ssim")),
+                     *(f"{ratio}_over_esc" for ratio in ratios), "note"])  # fmt: skip
     for line in summary["networks"]:
         latency = line.get("latency_ms", {})
         scores = [line["quality"].get(name, {}).get(metric) for name in sets for metric in ("psnr", "ssim")]
         figures = [line.get(name) for name in own]
         times = [latency.get(name) for name in ("median", "q1", "q3")]
-        writer.writerow([*figures, *times, line.get("memory_mib"), *scores, note(line)])
+        relative = [line.get("relative_to_esc", {}).get(ratio) for ratio in ratios]
+        writer.writerow([*figures, *times, line.get("memory_mib"), *scores, *relative, note(line)])
     return text.getvalue()
 
 
 def write(summary: dict[str, Any], folder: str) -> list[str]:
-    """Write `comparison.md`, `.csv` and `.json` into a folder; return their paths."""
+    """Write `comparison.md`, `.csv`, `.json` and, if there are claims, `claims.csv` to a folder; return their paths."""
     texts = {
-        "md": markdown(summary),
-        "csv": comma_separated(summary),
-        "json": json.dumps(summary, indent=1) + "\n",
+        "comparison.md": markdown(summary),
+        "comparison.csv": comma_separated(summary),
+        "comparison.json": json.dumps(summary, indent=1) + "\n",
     }
+    if summary["claims"]:
+        texts["claims.csv"] = claims_separated(summary["claims"])
     files = []
-    for suffix, text in texts.items():
-        file = os.path.join(folder, f"comparison.{suffix}")
+    for name, text in texts.items():
+        file = os.path.join(folder, name)
         with open(file + ".partial", "w", encoding="utf-8") as target:
             target.write(text)
         os.replace(file + ".partial", file)
@@ -91,7 +107,8 @@ def note(line: Line) -> str:
     return " ".join(f"{sentence.rstrip('.')}." for sentence in (*problems, line["remark"]) if sentence)
 
 
-def _cells(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
+def cells(lines: list[Line]) -> list[list[str]]:
+    """Write the figures of networks as text, below a head."""
     sets = columns(lines)
     head = ["network", "scale", "params (K)", "MACs (G)", "latency (ms)", "quartiles", "memory (MiB)"]
     head += [title for name in sets for title in (f"{name} PSNR", "SSIM")]
@@ -120,7 +137,25 @@ def _cells(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
                 cell(name, scores and f"{scores['ssim']:.4f}"),
             ]
         body.append([*row, note(line)])
-    return [*head, "note"], body
+    return [[*head, "note"], *body]
+
+
+def _plain(rows: list[list[str]]) -> str:
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
+    indent = " " * (sum(widths) + 2 * len(widths))
+    text = []
+    for first, *others, last in rows:
+        folded = textwrap.wrap(last, NOTE_WIDTH) or [""]
+        aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        text.append("  ".join([first.ljust(widths[0]), *aligned, folded[0]]).rstrip())
+        text.extend(indent + line for line in folded[1:])
+    return "\n".join(text)
+
+
+def _piped(rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(rows[0]) - 2), "---"]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (rows[0], rule, *rows[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in escaped)
 
 
 def _milliseconds(time: float) -> str:

@@ -1,0 +1,193 @@
+"""Sets what was measured beside what the paper published.
+
+Figures and claims are quoted from "Emulating Self-attention with Convolution for Efficient Image Super-Resolution"
+(ICCV 2025), measured there on one NVIDIA RTX A6000 with an output of 1280 x 720. Ratios between networks carry over to
+other machines better than milliseconds do, but not exactly: a claim that fails here was not refuted on its own GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from esc_arch.check import build_checked
+from esc_arch.compare.options import Row
+from esc_arch.errors import UserError
+
+Line = dict[str, Any]
+HARDWARE = "NVIDIA RTX A6000"
+OUTPUT = 720, 1280  # height, width
+PASS, FAIL, OPEN = "PASS", "FAIL", "not measured"
+MATERIALISED = "Naive"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network in the paper's table of latency and memory; the dictionaries are by scale.
+
+    Attributes:
+        name: as in the paper.
+        type: as in option files.
+        parameters: their number; with the type it tells a published configuration from others.
+        latency_ms: milliseconds.
+        memory_mb: megabytes.
+    """
+
+    name: str
+    type: str
+    parameters: dict[int, int]
+    latency_ms: dict[int, float]
+    memory_mb: dict[int, int]
+
+
+def _published(name: str, kind: str, parameters: list[int], latency: list[float], memory: list[int]) -> Published:
+    by_scale = (dict(zip((2, 3, 4), values, strict=True)) for values in (parameters, latency, memory))
+    return Published(name, kind, *by_scale)  # type: ignore[arg-type]
+
+
+NETWORKS = (
+    _published("SwinIR-light", "SwinIR", [910152, 918267, 929628], [1409.8, 331.7, 222.9], [1287, 596, 351]),
+    _published("HiT-SRF", "HiT_SRF", [846944, 855059, 866420], [268.1, 124.9, 82.1], [1804, 1464, 1331]),
+    _published("ESC-FP", "ESCFP", [523675, 530170, 539263], [94.3, 34.8, 21.7], [627, 291, 158]),
+    _published("ESC-light", "ESC", [603600, 612255, 624372], [73.2, 25.2, 13.3], [830, 384, 213]),
+    _published("ESC", "ESC", [946728, 955383, 967500], [120.9, 41.4, 21.9], [831, 385, 215]),
+)
+REFERENCE = NETWORKS[-1]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A headline of the paper: one network needs several times less of something than another.
+
+    Attributes:
+        text: the claim.
+        scale: where it is tried.
+        better: name of a published network.
+        worse: the same, or None for `better` with materialised attention.
+        latency: how many times less.
+        memory: how many times less.
+    """
+
+    text: str
+    scale: int
+    better: str
+    worse: str | None
+    latency: float
+    memory: float
+
+
+CLAIMS = (
+    Claim("ESC against HiT-SRF at x4", 4, "ESC", "HiT-SRF", 3.7, 6.2),
+    # The claim does not name a scale. At x2 the attention maps alone take 3.8 GB, several of which make up 12.2 times
+    # the 831 MB of ESC; at x3 and x4 they are too small for that.
+    Claim("32 x 32 windows at x2, fused against materialised attention", 2, "ESC", None, 16.0, 12.2),
+)
+
+
+def published(line: Line) -> Published | None:
+    """Return the network of the paper that a measured line is, None for any other."""
+    for network in NETWORKS:
+        if (line.get("type"), line.get("parameters")) == (network.type, network.parameters.get(line.get("scale") or 0)):
+            return network
+    return None
+
+
+def materialised_rows(rows: list[Row]) -> list[Row]:
+    """Make the rows that claims need beyond those given: published networks with materialised attention."""
+    added = []
+    for claim in CLAIMS:
+        found = (row for row in rows if claim.worse is None and row.scale == claim.scale and _is(row, claim.better))
+        row = next(found, None)
+        if row is not None:
+            content = {**row.content, "network_g": {**row.network, "attn_type": MATERIALISED}}
+            remark = f"attn_type: {MATERIALISED}, for a claim of the paper"
+            added.append(Row(f"{row.label} ({MATERIALISED})", row.file, content, row.scale, remark=remark))
+    return added
+
+
+def _is(row: Row, name: str) -> bool:
+    if not row.content or row.network.get("attn_type") == MATERIALISED:
+        return False
+    network = next(network for network in NETWORKS if network.name == name)
+    if row.network.get("type") != network.type:
+        return False
+    try:
+        built = build_checked(row.network, "network_g")
+    except UserError:
+        return False  # its own row says what is wrong with it
+    return sum(parameter.numel() for parameter in built.parameters()) == network.parameters.get(row.scale)
+
+
+def check_claims(lines: list[Line]) -> list[dict[str, Any]]:
+    """Compare measured ratios with those claimed.
+
+    Args:
+        lines: the networks, see `summarise`.
+
+    Returns:
+        for every claim, dtype and quantity (`latency`, `memory`): the claim's text, `claimed` and `measured` ratio and
+        the `verdict`. A ratio passes that, rounded as the paper rounds, reaches the one claimed.
+    """
+    results = []
+    for dtype in dict.fromkeys(line["dtype"] for line in lines if line["scale"]):
+        for claim in CLAIMS:
+            there = [line for line in lines if (line["dtype"], line["scale"]) == (dtype, claim.scale)]
+            better = _find(there, claim.better, materialised=False)
+            worse = _find(there, claim.worse or claim.better, materialised=claim.worse is None)
+            for quantity, claimed in (("latency", claim.latency), ("memory", claim.memory)):
+                measured = _ratio(worse, better, quantity)
+                verdict = OPEN if measured is None else PASS if round(measured, 1) >= claimed else FAIL
+                result = {"claim": claim.text, "dtype": dtype, "quantity": quantity, "claimed": claimed}
+                results.append({**result, "measured": measured, "verdict": verdict})
+    return results
+
+
+def relate(lines: list[Line]) -> None:
+    """Add to every published network its `relative_to_esc`: measured and published latency and memory over ESC's.
+
+    Args:
+        lines: the networks, see `summarise`; they are changed. ESC itself gets nothing, nor does anything where ESC of
+            the same scale and dtype was not measured.
+    """
+    for line in lines:
+        network, scale = published(line), line["scale"]
+        if network in (None, REFERENCE) or line.get("attn_type") == MATERIALISED:
+            continue
+        assert network is not None
+        there = [other for other in lines if (other["dtype"], other["scale"]) == (line["dtype"], scale)]
+        esc = _find(there, REFERENCE.name, materialised=False)
+        measured = {quantity: _ratio(line, esc, quantity) for quantity in ("latency", "memory")}
+        if any(measured.values()):
+            line["relative_to_esc"] = {
+                **measured,
+                "paper_latency": network.latency_ms[scale] / REFERENCE.latency_ms[scale],
+                "paper_memory": network.memory_mb[scale] / REFERENCE.memory_mb[scale],
+            }
+
+
+def circumstances(device: str, sizes: dict[int, tuple[int, int]]) -> str:
+    """Say what the paper measured on, and how far the measurement here is from that."""
+    other = [f"{height} x {width} at x{scale}" for scale, (height, width) in sorted(sizes.items())
+             if (height, width) != (-(-OUTPUT[0] // scale), -(-OUTPUT[1] // scale))]  # fmt: skip
+    here = "the same GPU" if "A6000" in device else f"another device ({device})"
+    size = f" and another input ({', '.join(other)})" if other else ""
+    return f"The paper's ratios are of an {HARDWARE} and an output of 1280 x 720; measured here: {here}{size}."
+
+
+def _find(lines: list[Line], name: str, materialised: bool) -> Line | None:
+    for line in lines:
+        network = published(line)
+        if network and network.name == name and (line.get("attn_type") == MATERIALISED) == materialised:
+            return line
+    return None
+
+
+def _ratio(above: Line | None, below: Line | None, quantity: str) -> float | None:
+    first, second = _figure(above, quantity), _figure(below, quantity)
+    return first / second if first and second else None
+
+
+def _figure(line: Line | None, quantity: str) -> float | None:
+    if line is None or "latency_ms" not in line:
+        return None
+    return line["latency_ms"]["median"] if quantity == "latency" else line["memory_mib"]
