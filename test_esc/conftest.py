@@ -113,3 +113,22 @@ def tiny_options(tiny_data: Path) -> dict[str, Any]:
         "val": {"val_freq": 2, "save_img": False, "suffix": None, "metrics": metrics},
         "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": True},
     }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def options(tiny_options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """dict[str, Any] of a test file with a tiny ESC x2 and its checkpoint."""
+    from esc_arch.archs import ESC
+
+    torch.save({"params": ESC(**TINY, upscaling_factor=2).state_dict()}, folder / "x2.pth")
+    tiny_options["datasets"] = {"test_1": tiny_options["datasets"]["val_1"]}
+    tiny_options["path"] = {"pretrain_network_g": "x2.pth"}
+    del tiny_options["train"]
+    return tiny_options

@@ -11,80 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
+from comparing import QUICK, compare, entries, networks, write
 from conftest import TINY
 
 from esc_arch.archs import ESC
 from esc_arch.compare import runner
-from esc_arch.compare.__main__ import main
 
-QUICK = ["--size", "12x20", "--rounds", "2", "--repeats", "2", "--warmup", "0", "--device", "cpu", "--output", "out"]
 Options = dict[str, Any]
-
-CRASHES = '''
-"""Networks that do not survive, to be imported by the measuring process."""
-import os, signal, torch
-from basicsr.utils.registry import ARCH_REGISTRY
-
-class Crash(torch.nn.Module):
-    def __init__(self, how, upscaling_factor=2):
-        super().__init__()
-        self.how = how
-    def forward(self, x):
-        if x.is_meta:
-            raise RuntimeError("not on meta")
-        if self.how == "exit":
-            os._exit(3)
-        if self.how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "memory":
-            raise MemoryError
-        raise RuntimeError("no such size")
-
-ARCH_REGISTRY.register(Crash)
-'''
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def options(tiny_options: Options, folder: Path) -> Options:
-    """Options of a test file with a tiny ESC x2 and its checkpoint."""
-    torch.save({"params": ESC(**TINY, upscaling_factor=2).state_dict()}, folder / "x2.pth")
-    tiny_options["datasets"] = {"test_1": tiny_options["datasets"]["val_1"]}
-    tiny_options["path"] = {"pretrain_network_g": "x2.pth"}
-    del tiny_options["train"]
-    return tiny_options
-
-
-def write(name: str, options: Options, **changes: Any) -> str:
-    """Write an option file with some sections changed; None removes one."""
-    content = {**options, **changes}
-    Path(name).write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
-    return name
-
-
-def compare(*arguments: str) -> int:
-    """Run the command and return its exit code."""
-    try:
-        main([*arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def entries() -> list[Options]:
-    return [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
-
-
-def networks() -> dict[str, Options]:
-    return {line["label"]: line for line in json.loads(Path("out/comparison.json").read_text())["networks"]}
 
 
 def test_networks_take_turns_and_all_is_written(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,77 +89,6 @@ def test_interrupt(options: Options, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert compare(file, *QUICK, "--sets", "tiny", "Set5") == 1
     assert networks()["a"]["quality"].keys() == {"tiny"}
     assert list(networks()["a"]["problems"]) == ["Set5"]
-
-
-def test_crash_becomes_a_cell(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("crashes.py").write_text(CRASHES)
-    endings = {"exit": "exit code 3", "kill": "SIGKILL", "memory": "out of memory", "size": "input of 12 x 20"}
-    files = [write(f"{how}.yml", options, network_g={"type": "Crash", "how": how}, path={}) for how in endings]
-    assert compare(*files, write("good.yml", options), *QUICK, "--import", "crashes") == 1
-    err = capsys.readouterr().err
-    for how, words in endings.items():
-        line = networks()[how]
-        assert words in line["problems"]["speed"]
-        assert line["problems"]["speed"] in err
-        assert "latency_ms" not in line
-        assert line["parameters"] == 0
-    assert "latency_ms" in networks()["good"]
-    assert networks()["good"]["quality"]["tiny"]["psnr"] > 0
-    attempts = [e for e in entries() if e["task"] == "speed" and e["label"] == "kill"]
-    assert len(attempts) == 1, "a network that crashed is not tried in further rounds"
-
-
-def test_mistakes_stay_in_their_line(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"params": ESC(**TINY, upscaling_factor=4).state_dict()}, "x4.pth")
-    torch.save({"params": ESC(**{**TINY, "n_blocks": 2}, upscaling_factor=2).state_dict()}, "other.pth")
-    dataset = options["datasets"]["test_1"]
-    expected: dict[str, tuple[str, str]] = {}
-
-    def expect(name: str, task: str, words: str, **changes: Any) -> None:
-        expected[write(name, options, **changes)] = task, words
-
-    network = options["network_g"]
-    expect("scale.yml", "tiny", "x4.pth does not fit ESC x2", path={"pretrain_network_g": "x4.pth"})
-    expect("other.yml", "tiny", "other.pth does not fit ESC x2", path={"pretrain_network_g": "other.pth"})
-    expect("pairs.yml", "tiny", "do not pair at scale 4", scale=4, network_g={**network, "upscaling_factor": 4})
-    expect("unknown.yml", "parameters", "'ESCC' is unknown", network_g={"type": "ESCC", "upscaling_factor": 2})
-    expect("without.yml", "", "without.yml has no section network_g", network_g=None)
-    expect("factor.yml", "speed", "scale is 3, but the network enlarges 12 x 20 to 24 x 40", scale=3, datasets={})
-    expect("data.yml", "tiny", "no does not exist", datasets={"test": {**dataset, "dataroot_gt": "no"}})
-    expected["missing.yml"] = "", "missing.yml cannot be read"
-    good = write("good.yml", options)
-    assert compare(*expected, good, *QUICK, "--rounds", "1", "--weights", "pairs.yml=x4.pth") == 1
-    err = capsys.readouterr().err
-    for file, (task, words) in expected.items():
-        line = networks()[file.removesuffix(".yml")]
-        assert list(line["problems"]) == [task], line["problems"]
-        assert words in line["problems"][task]
-        assert line["problems"][task] in err
-        assert line["problems"][task].replace("|", "\\|") in Path("out/comparison.md").read_text()
-    assert networks()["good"]["problems"] == {}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["a.yml", "--device", "cuda"], "PyTorch sees no GPU"),
-        (["a.yml", "a.yml"], "a.yml is given twice"),
-        (["a.yml", "--weights", "b.yml=x.pth"], "--weights: 'b.yml=x.pth'"),
-    ],
-)
-def test_arguments_that_cannot_work(
-    arguments: list[str],
-    words: str,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert compare(*arguments) == 1
-    err = capsys.readouterr().err
-    assert words in err
-    assert err.count("\n") == 1
-    assert not os.listdir(folder)
 
 
 def test_bicubic_scores_are_those_of_the_definition(options: Options, tiny_data: Path) -> None:

@@ -204,3 +204,16 @@ def test_mean_colour_needs_three_channels() -> None:
 def test_wrong_input_is_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(B, 3, H, W\)"):
         ELAN(**TINY)(torch.rand(shape))
+
+
+def test_checkpoint_of_another_range() -> None:
+    """What the docstring says of published checkpoints: the same network, on images in [0, 1]."""
+    published, converted = (randomise(ELAN(**TINY, rgb_range=r, norm=True)).eval() for r in (255, 1))
+    weights = published.state_dict()
+    weights["head.0.weight"] = weights["head.0.weight"] * 255
+    for name in ("tail.0.weight", "tail.0.bias"):
+        weights[name] = weights[name] / 255
+    converted.load_state_dict(weights)
+    x = torch.rand(1, 3, 8, 16)
+    with torch.no_grad():
+        assert relative_difference(converted(x), published(255 * x) / 255) <= 1e-5

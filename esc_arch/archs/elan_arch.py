@@ -160,6 +160,9 @@ class ELAN(nn.Module):
     shapes are those of the published checkpoints, which load strictly. The defaults are ELAN-light. Batch norm makes
     training differ from evaluation.
 
+    The published checkpoints were trained on images in [0, 255]. For images in [0, 1], as BasicSR has them, multiply
+    `head.0.weight` by 255 and divide `tail.0.weight` and `tail.0.bias` by 255; what is computed stays the same.
+
     Args:
         scale: upscaling factor S, at least 1.
         colors: image channels.

@@ -106,13 +106,15 @@ def _check_weights(row: Row) -> None:
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
             raise UserError(f"{where}: {shapes}; {advice}.")
-    if (row.content.get("path") or {}).get("strict_load_g", True):
-        _load(network, weights, where, advice)
+    _load(network, weights, where, advice, strict=(row.content.get("path") or {}).get("strict_load_g", True))
 
 
-def _load(network: nn.Module, weights: dict[str, torch.Tensor], where: str, advice: str) -> None:
+def _load(network: nn.Module, weights: dict[str, torch.Tensor], where: str, advice: str, strict: bool) -> None:
+    """Load the weights; even where too many are allowed, none may be missing, or chance would be scored."""
     try:
-        network.load_state_dict(weights)
+        missing = network.load_state_dict(weights, strict=strict).missing_keys
+        if missing:
+            raise UserError(f"{where}: it lacks {missing[0]}; {advice}.")
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise UserError(f"{where}: {(lines[1:] or lines)[0].partition(',')[0].rstrip('. ')}; {advice}.") from error
