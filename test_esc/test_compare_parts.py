@@ -171,7 +171,7 @@ def test_picture_for_every_scale(summary: dict[str, Any], tmp_path: Path) -> Non
     summary["networks"] += [slow, bicubic, line("d", scale=4, quality={})]
     assert plot.draw(summary, str(tmp_path)) == [str(tmp_path / "psnr_latency_x2.png")]
     with Image.open(tmp_path / "psnr_latency_x2.png") as picture:
-        assert picture.size == (1280, 880)
+        assert picture.size == (1480, 880)
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
     assert not plot.draw(summary, str(tmp_path), "Urban100"), "no network has this data set"
 

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 LARGEST = 1300  # area of the largest bubble in square points
 DIRECTIONS = [(0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a name, from its bubble
+BAR = 4  # pixels kept free around an error bar
 HORIZONTAL = {1: "left", 0: "center", -1: "right"}
 VERTICAL = {1: "bottom", 0: "center", -1: "top"}
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 class Point(NamedTuple):
-    """A bubble: where, its radius in points, its name and its colour."""
+    """A bubble: where, the ends of its bar, its radius in points, its name and its colour."""
 
     x: float
+    ends: tuple[float, float]
     y: float
     radius: float
     label: str
@@ -59,7 +61,7 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
     scored = [line for line in lines if name in line["quality"]]
     bubbles = [line for line in scored if "latency_ms" in line]
     bubbles.sort(key=lambda line: -(line["memory_mib"] or 0))  # small ones in front of large ones
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(7.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     most = (bubbles[0]["memory_mib"] or 0) or 1
@@ -71,7 +73,8 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
         colour = f"C{index % 10}"
         axes.scatter(latency["median"], psnr, area, color=colour, alpha=0.55, edgecolors="white")
         axes.errorbar(latency["median"], psnr, xerr=spread, color=colour, elinewidth=1, capsize=2)
-        points.append(Point(latency["median"], psnr, math.sqrt(area / math.pi), line["label"], colour))
+        ends = latency["q1"], latency["q3"]
+        points.append(Point(latency["median"], ends, psnr, math.sqrt(area / math.pi), line["label"], colour))
     _scale_axes(axes, points)
     device = summary["environment"]["gpu"] or summary["environment"]["cpu"]
     scale = lines[0]["scale"]
@@ -79,7 +82,7 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
     axes.set_xlabel(f"latency in ms, input {height} x {width}, {lines[0]['dtype']}\non {device}")
     axes.set_ylabel(f"PSNR-Y in dB on {name}, x{scale}")
     _add_baselines(axes, {line["label"]: line["quality"][name]["psnr"] for line in scored if line not in bubbles})
-    _add_sizes(axes, most)
+    _add_sizes(figure, axes, most)
     _add_names(figure, axes, points)
     figure.savefig(file + ".partial", format="png", dpi=200)
     os.replace(file + ".partial", file)
@@ -107,35 +110,39 @@ def _add_baselines(axes: Any, baselines: dict[str, float]) -> None:
         if lowest <= psnr <= highest:
             axes.axhline(psnr, color="grey", linestyle="--", linewidth=1, zorder=0)
         where = " (below)" if psnr < lowest else " (above)" if psnr > highest else ""
-        axes.text(
-            0.01,
-            min(max(psnr, lowest), highest),
+        upper = psnr > (lowest + highest) / 2
+        axes.annotate(
             f"{label}: {psnr:.2f} dB{where}",
-            transform=axes.get_yaxis_transform(),
-            va="top" if psnr > (lowest + highest) / 2 else "bottom",
+            (0.01, min(max(psnr, lowest), highest)),
+            (0, -3 if upper else 3),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="top" if upper else "bottom",
             color="grey",
             size=8,
         )
 
 
-def _add_sizes(axes: Any, most: float) -> None:
-    """Explain the bubbles by two of round sizes."""
+def _add_sizes(figure: Any, axes: Any, most: float) -> None:
+    """Explain the bubbles by two of round sizes, beside the picture, where they cover nothing."""
     top = 10 ** math.floor(math.log10(most))
     sizes = [top * (most // top), top * (most // top) / 4]
     handles = [axes.scatter([], [], LARGEST * size / most, color="grey", alpha=0.4) for size in sizes]
-    style = {"fontsize": 8, "title_fontsize": 8, "labelspacing": 2.2, "borderpad": 1, "handlelength": 4.5}
+    style = {"fontsize": 8, "title_fontsize": 8, "labelspacing": 3, "borderpad": 1, "handlelength": 4.5}
     labels = [f"{size:.3g} MiB" if size < 1000 else f"{size:.0f} MiB" for size in sizes]
-    axes.legend(handles, labels, title="peak memory\n", loc="lower right", **style)
+    figure.legend(handles, labels, title="peak memory\n", loc="outside right upper", **style)
 
 
 def _add_names(figure: Any, axes: Any, points: list[Point]) -> None:
     """Write the name of every bubble beside it, where it covers no name and no bubble, if there is such a place."""
     figure.draw_without_rendering()
-    frame, legend = axes.get_window_extent(), axes.get_legend().get_window_extent()
-    taken: list[Box] = [legend.extents]
+    frame = axes.get_window_extent()
+    taken: list[Box] = [text.get_window_extent().extents for text in axes.texts]
     for point in points:
         (x, y), pixels = axes.transData.transform((point.x, point.y)), point.radius * figure.dpi / 72
         taken.append((x - pixels, y - pixels, x + pixels, y + pixels))
+        (left, _), (right, _) = (axes.transData.transform((end, point.y)) for end in point.ends)
+        taken.append((left - BAR, y - BAR, right + BAR, y + BAR))
     for point in points:
         candidates: list[tuple[float, int, Any, Box]] = []
         for far in (1, 2.2):

@@ -59,7 +59,7 @@ def conventions(plan: Plan) -> list[str]:
     threads = "" if protocol.device == "cuda" else f", {plan.environment['threads']} threads"
     device = plan.environment["gpu"] or plan.environment["cpu"]
     return [
-        f"Input: one image of {sizes} (height x width), random values.",
+        f"Input: one image of random values, height x width: {sizes}.",
         f"MACs: {CONVENTION}.",
         f"Latency: median and quartiles of {plan.rounds} x {protocol.repeats} forward passes on {device} ({precision}"
         f"{', torch.compile' if protocol.compile else ''}{threads}), in rounds in which the networks take turns, each "
