@@ -160,3 +160,22 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     return float((((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean())
+
+
+def test_several_dtypes_in_one_run(options: Options) -> None:
+    file = write("a.yml", options)
+    assert compare(file, *QUICK, "--rounds", "1", "--dtype", "fp32", "bf16", "--claims") == 0
+    lines = json.loads(Path("out/comparison.json").read_text())["networks"]
+    assert [line["dtype"] for line in lines] == ["fp32", "bf16"]
+    assert all("latency_ms" in line and line["quality"] for line in lines)
+    assert lines[0]["quality"] != lines[1]["quality"]
+    assert [e["task"] for e in entries()].count("macs") == 1, "the dtype does not change it"
+    text = Path("out/comparison.md").read_text()
+    assert "### x2, bf16" in text
+    assert "| not measured |" in text
+
+
+def test_scores_only(options: Options) -> None:
+    assert compare(write("a.yml", options), *QUICK, "--scores-only", "--bicubic") == 0
+    assert {entry["task"] for entry in entries()} == {"tiny"}
+    assert networks().keys() == {"bicubic x2", "a"}
