@@ -32,6 +32,7 @@ setup(
         "opencv-python",
         "pillow",
         "pyyaml",
+        "safetensors",
         "scikit-image",
         "setuptools; python_version >= '3.12'",  # basicsr imports distutils, which Python 3.12 removed
         "torch>=2.6",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-import pickle
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 
 from esc_arch.check_data import check_dataset
 from esc_arch.errors import UserError
+from esc_arch.weights.files import read_file
 
 Options = dict[str, Any]
 
@@ -115,11 +115,9 @@ def read_checkpoint(file: str, param_key: str | None, where: str) -> dict[str, t
     if not os.path.isfile(file):
         raise UserError(f"{where}: {file} does not exist; give the path of a checkpoint, or ~ for none.")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, LookupError) as error:
-        # torch's own words advise to load the file without protection
-        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
-        raise UserError(f"{where}: {file} is damaged or not a checkpoint ({reason}); choose another file.") from error
+        content = read_file(file)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     if param_key is not None:
         keys = list(content) if isinstance(content, dict) else []
         param_key = "params" if param_key not in keys and "params" in keys else param_key

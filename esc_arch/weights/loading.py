@@ -1,0 +1,86 @@
+"""Networks that are ready for use, by the name of weights that come with the package or by the path of any others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from esc_arch.errors import UserError
+from esc_arch.weights.files import read_weights
+from esc_arch.weights.identify import identify
+
+BUNDLED = Path(__file__).parent / "bundled"
+SUFFIX = ".safetensors"
+
+
+def bundled_names() -> list[str]:
+    """List the weights that come with the package."""
+    return sorted(file.name.removesuffix(SUFFIX) for file in BUNDLED.glob("*" + SUFFIX))
+
+
+def weights_file(name_or_path: str | os.PathLike[str]) -> str:
+    """Find the file of weights.
+
+    Args:
+        name_or_path: a name out of `bundled_names`, or a path.
+
+    Returns:
+        the path.
+
+    Raises:
+        UserError: it is neither.
+    """
+    given = os.fspath(name_or_path)
+    names = bundled_names()
+    if given in names:
+        return str(BUNDLED / (given + SUFFIX))
+    if not os.path.isfile(given):
+        known = ", ".join(names) or "there are none"
+        raise UserError(f"{given} is neither a file nor weights that come with this package ({known}).")
+    return given
+
+
+def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
+    """Build the network that weights belong to, with the weights in single precision, in evaluation mode.
+
+    Args:
+        weights: names and tensors of a network of the ESC family or of HiT-SR.
+        known: arguments of the network that are to be taken as given.
+
+    Returns:
+        the network, on the CPU.
+
+    Raises:
+        UserError: no network of this package fits.
+    """
+    identity = identify(weights, **known)
+    network = identity.network(**identity.arguments)
+    network.load_state_dict(weights, strict=True)
+    return network.eval()
+
+
+def load(name_or_path: str | os.PathLike[str], **known: Any) -> nn.Module:
+    """Load a network: what it is, and all its arguments, are found out from the weights.
+
+    Args:
+        name_or_path: the name of weights that come with this package (see `bundled_names`), or the path of a checkpoint
+            of the ESC family or of HiT-SR: `.pth` or `.safetensors`, in single or half precision.
+        known: arguments of the network that are to be taken as given, `attn_type="Naive"` for example.
+
+    Returns:
+        the network, in single precision, in evaluation mode, on the CPU; from images (B, 3, H, W), RGB in [0, 1], to
+        images (B, 3, S * H, S * W), not clamped.
+
+    Raises:
+        UserError: there is no such file or name, or no network fits its weights.
+    """
+    file = weights_file(name_or_path)
+    try:
+        return build(read_weights(file), **known)
+    except UserError as error:
+        raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error

@@ -1,0 +1,90 @@
+"""A plug-in for spandrel, so that tools built on it load the ESC family and HiT-SR like any other network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esc_arch.archs import ESC, ESCFP, HiT_SIR, HiT_SRF
+from esc_arch.compat import define_torchvision_operators
+from esc_arch.errors import UserError
+from esc_arch.weights.identify import Identity, identify
+
+HALF = (ESC, ESCFP)  # HiT-SR correlates without a softmax, which half precision may not hold
+
+
+def register_spandrel(registry: Any = None) -> None:
+    """Let `spandrel.ModelLoader` recognise ESC, ESC-light, ESC-XL, ESC-FP, HiT-SIR and HiT-SRF.
+
+    The detection takes nothing but whole checkpoints of these networks, so it is asked before spandrel's own. Calling
+    this again changes nothing.
+
+    Args:
+        registry: a `spandrel.ArchRegistry`; None takes the one that every `ModelLoader` uses by default.
+
+    Raises:
+        ImportError: spandrel is not installed.
+    """
+    spandrel = import_spandrel()
+    registry = spandrel.MAIN_REGISTRY if registry is None else registry
+    others = tuple(support.architecture.id for support in registry)
+    supports = [
+        spandrel.ArchSupport.from_architecture(_architecture(spandrel, network), before=others)
+        for network in (ESC, ESCFP, HiT_SIR, HiT_SRF)
+    ]
+    registry.add(*supports, ignore_duplicates=True)
+
+
+def import_spandrel() -> Any:
+    """Import spandrel, or raise ImportError with the command that installs it."""
+    define_torchvision_operators()
+    try:
+        import spandrel
+    except ModuleNotFoundError as error:
+        raise ImportError("spandrel is not installed; run pip install 'esc_arch[peers]'") from error
+    return spandrel
+
+
+def _architecture(spandrel: Any, network: type) -> Any:
+    """Make the `spandrel.Architecture` of a network."""
+
+    class Architecture(spandrel.Architecture):  # type: ignore[misc, name-defined]
+        """Recognises and loads the network by `identify`."""
+
+        def __init__(self) -> None:
+            super().__init__(id=network.__name__, detect=lambda weights: _identity(weights, network) is not None)
+
+        def load(self, state_dict: dict[str, Any]) -> Any:
+            identity = identify(state_dict)
+            arguments = identity.arguments
+            channels = arguments.get("in_chans", 3)
+            return spandrel.ImageModelDescriptor(
+                identity.network(**arguments),
+                state_dict,
+                architecture=self,
+                purpose="SR" if identity.scale > 1 else "Restoration",
+                tags=_tags(arguments),
+                supports_half=network in HALF,
+                supports_bfloat16=True,
+                scale=identity.scale,
+                input_channels=channels,
+                output_channels=channels,
+                # the networks take any size; whole windows are the protocol of the published figures
+                size_requirements=spandrel.SizeRequirements(multiple_of=arguments.get("window_size", 1)),
+            )
+
+    return Architecture()
+
+
+def _identity(weights: dict[str, Any], network: type) -> Identity | None:
+    try:
+        identity = identify(weights)
+    except (UserError, AttributeError):  # AttributeError: spandrel hands over entries that are no tensors too
+        return None
+    return identity if identity.network is network else None
+
+
+def _tags(arguments: dict[str, Any]) -> list[str]:
+    """Describe the size of a network in spandrel's way."""
+    if "depths" in arguments:
+        return [f"{arguments['embed_dim']}dim", "x".join(map(str, arguments["depths"]))]
+    return [f"{arguments['dim']}dim", f"{arguments['n_blocks']}nb", f"w{arguments['window_size']}"]
