@@ -35,6 +35,7 @@ setup(
         "safetensors",
         "scikit-image",
         "setuptools; python_version >= '3.12'",  # basicsr imports distutils, which Python 3.12 removed
+        "tifffile",
         "torch>=2.6",
         "tqdm",
         torchvision_requirement(),

@@ -11,6 +11,7 @@ from esc_arch.layers import ConvAttn, DecomposedConvAttn
 from esc_arch.version import __version__
 
 if TYPE_CHECKING:
+    from esc_arch.upscale.array import upscale_image
     from esc_arch.weights.loading import bundled_names, load
     from esc_arch.weights.spandrel_plugin import register_spandrel
 
@@ -23,12 +24,14 @@ __all__ = [
     "bundled_names",
     "load",
     "register_spandrel",
+    "upscale_image",
 ]
 
 _ON_FIRST_USE = {
     "bundled_names": "esc_arch.weights.loading",
     "load": "esc_arch.weights.loading",
     "register_spandrel": "esc_arch.weights.spandrel_plugin",
+    "upscale_image": "esc_arch.upscale.array",
 }
 
 

@@ -57,7 +57,7 @@ def test_the_core_needs_no_tool_around_it() -> None:
     """Training and testing import nothing of the data preparation, the comparison and the report."""
     done = run(
         "import sys, esc_arch.train, esc_arch.test, basicsr\n"
-        "around = tuple('esc_arch.' + name for name in ('compare', 'prepare', 'report'))\n"
+        "around = tuple('esc_arch.' + name for name in ('compare', 'export', 'prepare', 'report', 'upscale'))\n"
         "tools = [name for name in sys.modules if name.startswith(around)]\n"
         "assert not tools, tools\n"
     )

@@ -31,6 +31,12 @@ class Identity:
         """How many times larger the network makes images."""
         return int(self.arguments.get("upscaling_factor") or self.arguments["upscale"])
 
+    def build(self, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+        """Build the network with these weights in single precision, on the CPU, in evaluation mode."""
+        network = self.network(**self.arguments)
+        network.load_state_dict(weights, strict=True)
+        return network.eval()
+
 
 class NotRecognisedError(UserError):
     """The weights belong to no network of this package."""

@@ -58,10 +58,7 @@ def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
     Raises:
         UserError: no network of this package fits.
     """
-    identity = identify(weights, **known)
-    network = identity.network(**identity.arguments)
-    network.load_state_dict(weights, strict=True)
-    return network.eval()
+    return identify(weights, **known).build(weights)
 
 
 def load(name_or_path: str | os.PathLike[str], **known: Any) -> nn.Module:

@@ -1,0 +1,138 @@
+"""Enlarging an array of pixels."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from esc_arch.errors import UserError
+from esc_arch.upscale.memory import choose_tile, fit_tile, free_memory, overlap_of
+from esc_arch.upscale.network import Enlarger, load_enlarger
+from esc_arch.upscale.tiles import count_tiles, enlarge_in_tiles
+
+Pixels = np.ndarray[Any, Any]
+RANGES = {"uint8": 255, "uint16": 65535, "float32": 1}
+
+
+def upscale_image(
+    image: Pixels,
+    weights: str | os.PathLike[str] | nn.Module,
+    *,
+    tile: int | None = None,
+    self_ensemble: bool = False,
+) -> Pixels:
+    """Enlarge one image.
+
+    Args:
+        image: (H, W), (H, W, 1), or (H, W, C) with grey and alpha, RGB, or RGB and alpha; uint8 or uint16 in their
+            whole range, or float32 in [0, 1].
+        weights: the name of weights that come with this package, the path of a checkpoint, or a network, which runs
+            where it is; see `esc_arch.upscale.network.load_enlarger`.
+        tile: side of a tile in pixels; None chooses it by the free memory.
+        self_ensemble: average over the eight symmetries of the square, in eight times the time.
+
+    Returns:
+        the enlarged image, (S * H, S * W[, C]), of the same type.
+
+    Raises:
+        UserError: the weights cannot be used.
+        ValueError: the image has another shape or type.
+    """
+    image = np.asarray(image)
+    flat = image.ndim == 2
+    pixels = image[..., None] if flat else image
+    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape or image.dtype.name not in RANGES:
+        raise ValueError(
+            "image must have shape (H, W) or (H, W, 1 to 4) and type uint8, uint16 or float32, got "
+            f"{image.shape} and {image.dtype}"
+        )
+    enlarged = enlarge_pixels(pixels, load_enlarger(weights, self_ensemble=self_ensemble), tile)
+    return enlarged[..., 0] if flat else enlarged
+
+
+def enlarge_pixels(
+    pixels: Pixels,
+    enlarger: Enlarger,
+    tile: int | None = None,
+    on_start: Callable[[int], object] = lambda tiles: None,
+    on_tile: Callable[[], object] = lambda: None,
+) -> Pixels:
+    """Enlarge pixels, with smaller tiles where the memory does not suffice.
+
+    Args:
+        pixels: (H, W, C), C from 1 to 4, of a type in RANGES.
+        enlarger: the network.
+        tile: side of a tile; None chooses it by the free memory.
+        on_start: called with the number of tiles, again where everything starts anew with smaller ones.
+        on_tile: called after every tile.
+
+    Returns:
+        (S * H, S * W, C), of the same type.
+
+    Raises:
+        UserError: the memory does not suffice for the smallest tiles either.
+    """
+    overlap = overlap_of(enlarger)
+    if tile is None:
+        tile = choose_tile(enlarger, pixels.shape[1], free_memory(str(enlarger.device)))
+    tile = fit_tile(enlarger, tile)
+    while True:
+        planes = _planes(pixels)
+        on_start(len(planes) * count_tiles(pixels.shape[0], pixels.shape[1], tile, overlap))
+        try:
+            return _enlarge_planes(pixels, planes, enlarger, tile, overlap, on_tile)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        # outside of the clause above, which keeps the tensors of the failed attempt alive
+        smaller = fit_tile(enlarger, tile // 2)
+        if smaller == tile:
+            raise UserError(f"there is not enough memory for tiles of {tile} pixels")
+        tile = smaller
+        gc.collect()
+
+
+def _planes(pixels: Pixels) -> list[slice]:
+    """Divide the channels into what is enlarged together: grey or colour, and alpha unless it is uniform."""
+    colours = 1 if pixels.shape[2] < 3 else 3
+    planes = [slice(0, colours)]
+    if pixels.shape[2] > colours and pixels[..., -1].min() != pixels[..., -1].max():
+        planes.append(slice(colours, colours + 1))
+    return planes
+
+
+def _enlarge_planes(
+    pixels: Pixels, planes: list[slice], enlarger: Enlarger, tile: int, overlap: int, on_tile: Callable[[], object]
+) -> Pixels:
+    height, width, channels = pixels.shape
+    whole = RANGES[pixels.dtype.name]
+    result = np.empty((height * enlarger.scale, width * enlarger.scale, channels), pixels.dtype)
+    result[..., -1] = pixels[0, 0, -1]  # alpha that is the same everywhere; else it is overwritten
+
+    def enlarge(part: torch.Tensor) -> torch.Tensor:
+        grey = part.shape[1] == 1
+        enlarged = enlarger(part.expand(-1, 3, -1, -1).float() / whole)
+        on_tile()
+        return enlarged.mean(dim=1, keepdim=True) if grey else enlarged
+
+    for plane in planes:
+        image = torch.from_numpy(np.require(pixels[..., plane], requirements=["C", "W"])).permute(2, 0, 1)[None]
+        top = 0
+        for rows in enlarge_in_tiles(image, enlarge, enlarger.scale, tile, overlap):
+            rows = rows[0].permute(1, 2, 0).mul_(whole)
+            target = result[top : top + rows.shape[0], :, plane]
+            target[:] = (rows if whole == 1 else rows.round_()).clamp_(0, whole).numpy()
+            top += rows.shape[0]
+    return result
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = ("out of memory", "allocate memory", "not enough memory")
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(word in str(error).lower() for word in words)

@@ -1,0 +1,188 @@
+"""Networks as the upscale command sees them: a function from one image to a larger one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from esc_arch.check import SCALE_ARGUMENTS
+from esc_arch.errors import UserError
+from esc_arch.layers.window import pad_to_multiple
+from esc_arch.weights import bundled_names, identify, read_weights
+from esc_arch.weights.identify import NotRecognisedError
+from esc_arch.weights.loading import weights_file
+
+LARGEST_WINDOW_OF_HIT_SR = 64
+
+
+@dataclass(frozen=True)
+class Enlarger:
+    """Enlarges one image at a time.
+
+    Args:
+        network: from (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W).
+        scale: S.
+        window: inputs are padded by reflection to a multiple of it, and outputs cropped, as in evaluation.
+        grid: where tiles should start, so that the network divides them into windows as it divides the image.
+        self_ensemble: average over the eight symmetries of the square.
+    """
+
+    network: nn.Module
+    scale: int
+    window: int = 1
+    grid: int = 1
+    self_ensemble: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self._weight().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision that the network computes in."""
+        return self._weight().dtype
+
+    def _weight(self) -> torch.Tensor:
+        return next(self.network.parameters(), torch.zeros(0))
+
+    def to(self, device: str, half: bool) -> Enlarger:
+        """Move the network to a device, in half or single precision."""
+        self.network.to(device=device, dtype=torch.float16 if half else torch.float32)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Enlarge `image` (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W), float32, clamped to [0, 1].
+
+        Raises:
+            UserError: the network's numbers overflowed.
+        """
+        image = image.to(device=self.device, dtype=self.dtype)
+        results = [self._enlarge(image)] if not self.self_ensemble else self._all_symmetries(image)
+        mean = torch.stack(results).mean(dim=0) if len(results) > 1 else results[0]
+        if not torch.isfinite(mean).all():
+            half = self.dtype == torch.float16
+            reason = "it overflows in half precision, leave --fp16 out" if half else "its weights are broken"
+            raise UserError(f"the network gave no numbers: {reason}")
+        return mean.clamp(0, 1)
+
+    def _enlarge(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        enlarged = self.network(pad_to_multiple(image, self.window))
+        return enlarged[..., : self.scale * height, : self.scale * width].float()
+
+    def _all_symmetries(self, image: torch.Tensor) -> list[torch.Tensor]:
+        results = []
+        for turns in range(4):
+            for mirrored in (False, True):
+                turned = image.rot90(turns, (-2, -1))
+                result = self._enlarge(turned.flip(-1) if mirrored else turned)
+                results.append((result.flip(-1) if mirrored else result).rot90(-turns, (-2, -1)))
+        return results
+
+
+def load_enlarger(
+    weights: str | os.PathLike[str] | nn.Module, *, self_ensemble: bool = False, half: bool = False
+) -> Enlarger:
+    """Make an enlarger.
+
+    Args:
+        weights: the name of weights that come with this package, the path of a checkpoint of the ESC family, of HiT-SR,
+            or of any network for RGB images that spandrel recognises; or a network itself.
+        self_ensemble: average over the eight symmetries of the square.
+        half: the network will run in half precision.
+
+    Returns:
+        the enlarger, on the CPU in single precision, or where the given network is.
+
+    Raises:
+        UserError: there are no such weights, or they are not those of a network for RGB images.
+    """
+    if isinstance(weights, nn.Module):
+        return replace(_of_module(weights), self_ensemble=self_ensemble)
+    file = weights_file(weights)
+    tensors = read_weights(file)
+    try:
+        identity = identify(tensors)
+    except NotRecognisedError as error:
+        enlarger = _of_spandrel(file, tensors, error, half)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    else:
+        if identity.arguments.get("in_chans", 3) != 3:
+            raise UserError(f"{file}: the network is not for RGB images; choose one that is.")
+        enlarger = Enlarger(identity.build(tensors), identity.scale, *_windows(identity.arguments))
+    return replace(enlarger, self_ensemble=self_ensemble)
+
+
+def bundled_of_scale(scale: int) -> str:
+    """Name the weights for a scale that come with this package, the largest network where there are several.
+
+    Raises:
+        UserError: there are none.
+    """
+    names = [name for name in bundled_names() if name.endswith(f"_x{scale}")]
+    if not names:
+        there = ", ".join(bundled_names()) or "there are none"
+        raise UserError(f"--weights: no weights for scale {scale} come with this package ({there}); name a checkpoint.")
+    return max(names, key=lambda name: os.path.getsize(weights_file(name)))
+
+
+def _windows(arguments: dict[str, Any]) -> tuple[int, int]:
+    """Return the window to pad to, and the grid of windows, of a network of this package."""
+    if "window_size" in arguments:
+        return arguments["window_size"], arguments["window_size"]
+    return 1, LARGEST_WINDOW_OF_HIT_SR
+
+
+def _of_module(network: nn.Module) -> Enlarger:
+    network = network.eval()
+    try:
+        identity = identify(network.state_dict())
+    except UserError:
+        scale = next((getattr(network, name) for name in SCALE_ARGUMENTS if hasattr(network, name)), None)
+        if not isinstance(scale, int):
+            raise UserError(
+                f"{type(network).__name__} does not say its scale; give it an attribute upscaling_factor."
+            ) from None
+        return Enlarger(network, scale)
+    return Enlarger(network, identity.scale, *_windows(identity.arguments))
+
+
+def _of_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError, half: bool) -> Enlarger:
+    from esc_arch.weights.spandrel_plugin import import_spandrel
+
+    try:
+        spandrel = import_spandrel()
+    except ImportError as error:
+        raise UserError(f"{file}: {reason} For other networks, pip install 'esc_arch[peers]'.") from error
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(tensors)
+    except spandrel.UnsupportedModelError as error:
+        raise UserError(f"{file}: {reason} Neither does spandrel know the network; choose another file.") from error
+    except Exception as error:  # whatever the loaders of forty networks raise when a checkpoint does not fit
+        raise UserError(f"{file}: spandrel cannot build the network ({str(error).partition(chr(10))[0]}).") from error
+    rgb = isinstance(model, spandrel.ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
+    if not rgb:
+        raise UserError(f"{file}: the network ({model.architecture.name}) is not one from RGB images to RGB images.")
+    if half and not model.supports_half:
+        raise UserError(f"--fp16: {model.architecture.name} does not work in half precision; leave it out.")
+    return Enlarger(_Described(model), model.scale, grid=model.size_requirements.multiple_of)
+
+
+class _Described(nn.Module):
+    """A network of spandrel, called through its descriptor, which pads as the network needs it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.network: Callable[[torch.Tensor], torch.Tensor] = model.model.eval()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)

@@ -1,0 +1,212 @@
+"""Reading and writing pictures: every sort of pixel, what belongs to them, and files that are broken."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, ImageOps
+
+from esc_arch.errors import UserError
+from esc_arch.upscale.picture import Picture
+from esc_arch.upscale.reading import read_picture
+from esc_arch.upscale.writing import check_target, write_picture
+
+LIMIT = 10**6
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+RNG = np.random.default_rng(0)
+
+
+def pixels(channels: int, dtype: str = "uint8", height: int = 12, width: int = 9) -> np.ndarray[Any, Any]:
+    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_lossless_formats_keep_every_pixel_and_profile(tmp_path: Path, suffix: str, dtype: str, channels: int) -> None:
+    file = str(tmp_path / f"deeper/a{suffix}")
+    picture = Picture(pixels(channels, dtype), PROFILE)
+    check_target(file, picture, 1)
+    write_picture(file, picture)
+    found = read_picture(file, LIMIT)
+    expected = picture.pixels
+    if (channels, dtype) == (2, "uint16"):  # no library writes it
+        expected = expected[..., [0, 0, 0, 1]]
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert found.pixels.dtype == dtype
+    assert found.profile == PROFILE
+    assert [path.name for path in (tmp_path / "deeper").iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels"),
+    [(".jpg", 1), (".jpeg", 3), (".webp", 3), (".webp", 4), (".bmp", 1), (".bmp", 3)],
+)
+def test_other_formats_come_close(tmp_path: Path, suffix: str, channels: int) -> None:
+    smooth = np.linspace(0, 255, 12 * 9 * channels).reshape(12, 9, channels).astype("uint8")
+    file = str(tmp_path / f"a{suffix}")
+    write_picture(file, Picture(smooth, PROFILE))
+    found = read_picture(file, LIMIT)
+    assert np.abs(found.pixels.astype(int) - smooth).mean() < 6
+    assert found.profile == (None if suffix == ".bmp" else PROFILE)
+
+
+def save(file: Path, image: Image.Image, **options: Any) -> str:
+    image.save(file, **options)
+    return str(file)
+
+
+def test_unusual_modes_become_usual_ones(tmp_path: Path) -> None:
+    photograph = Image.fromarray(pixels(3))
+    palette = photograph.quantize(16)
+    found = read_picture(save(tmp_path / "p.png", palette), LIMIT)
+    np.testing.assert_array_equal(found.pixels, np.asarray(palette.convert("RGB")))
+    transparent = read_picture(save(tmp_path / "pt.png", palette, transparency=3), LIMIT)
+    assert transparent.pixels.shape[2] == 4
+    assert set(np.unique(transparent.pixels[..., 3])) == {0, 255}
+    bilevel = photograph.convert("1")
+    found = read_picture(save(tmp_path / "1.png", bilevel), LIMIT)
+    np.testing.assert_array_equal(found.pixels[..., 0], np.asarray(bilevel) * 255)
+    keyed = read_picture(save(tmp_path / "l.png", photograph.convert("L"), transparency=7), LIMIT)
+    assert keyed.pixels.shape[2] == 2
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    red = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    for options in ({}, {"icc_profile": b"not a profile"}):
+        found = read_picture(save(tmp_path / "a.tif", red, **options), LIMIT)
+        assert found.pixels[0, 0].tolist() == [255, 0, 0]
+        assert found.profile is None
+
+
+def test_sixteen_bits_of_other_writers(tmp_path: Path) -> None:
+    deep = pixels(3, "uint16")
+    cv2.imwrite(str(tmp_path / "a.png"), deep[..., ::-1])
+    tifffile.imwrite(tmp_path / "b.tif", deep, photometric="rgb", byteorder=">")
+    tifffile.imwrite(tmp_path / "c.tif", deep[..., 0], byteorder=">")
+    for name, expected in {"a.png": deep, "b.tif": deep, "c.tif": deep[..., :1]}.items():
+        found = read_picture(str(tmp_path / name), LIMIT)
+        assert found.pixels.dtype == np.uint16
+        np.testing.assert_array_equal(found.pixels, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_orientation_is_honoured_once(tmp_path: Path, orientation: int, dtype: str) -> None:
+    stored = pixels(3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "a camera"
+    exif.get_ifd(0x8769)[0xA002] = 9
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(save_oriented(tmp_path / "8.png", stored, exif))))
+    file = str(tmp_path / "a.png")
+    write_picture(file, Picture(stored.astype(dtype), exif=exif.tobytes()))
+    found = read_picture(file, LIMIT)
+    np.testing.assert_array_equal(found.pixels, shown)
+    write_picture(str(tmp_path / "b.png"), found)
+    again = read_picture(str(tmp_path / "b.png"), LIMIT)
+    np.testing.assert_array_equal(again.pixels, shown)
+    with Image.open(tmp_path / "b.png") as image:
+        tags = image.getexif()
+        assert tags[0x010F] == "a camera"
+        assert 0x0112 not in tags
+        assert 0xA002 not in tags.get_ifd(0x8769)
+
+
+def save_oriented(file: Path, stored: np.ndarray[Any, Any], exif: Image.Exif) -> str:
+    return save(file, Image.fromarray(stored), exif=exif)
+
+
+def test_orientation_of_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (30, 20))
+    assert read_picture(save(tmp_path / "a.jpg", image, exif=exif), LIMIT).pixels.shape == (30, 20, 3)
+
+
+def huge_png() -> bytes:
+    """A small file that claims 60 000 x 60 000 pixels."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def truncated(image_format: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels(3, height=64, width=64)).save(stream, image_format)
+    return stream.getvalue()[: len(stream.getvalue()) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.png", b"", "is empty"),
+        ("text.jpg", b"this is no picture", "cannot be read"),
+        ("script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read"),
+        ("bomb.png", huge_png(), "60000 x 60000 pixels, more than the limit of 1000000; raise it by --max-pixels"),
+        ("half.png", truncated("PNG"), "cannot be read"),
+        ("half.jpg", truncated("JPEG"), "cannot be read"),
+        ("half.webp", truncated("WEBP"), "cannot be read"),
+        ("half.tif", truncated("TIFF"), "cannot be read"),
+        ("half.bmp", truncated("BMP"), "cannot be read"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_picture(str(file), LIMIT)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_would_lose_something_is_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(pixels(3)) for _ in range(2)]
+    with pytest.raises(UserError, match="several pages or frames"):
+        read_picture(save(tmp_path / "a.tif", frames[0], save_all=True, append_images=frames[1:]), LIMIT)
+    with pytest.raises(UserError, match="32 bits"):
+        read_picture(save(tmp_path / "b.tif", Image.new("F", (4, 4))), LIMIT)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_picture(str(tmp_path / "nowhere.png"), LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "dtype", "scale", "message"),
+    [
+        ("a.jpg", 4, "uint8", 1, "cannot hold transparency"),
+        ("a.bmp", 2, "uint8", 1, "cannot hold transparency"),
+        ("a.webp", 3, "uint16", 1, "cannot hold 16 bits"),
+        ("a.webp", 3, "uint8", 2000, "cannot be 24000 pixels"),
+        ("a.jpg", 3, "uint8", 6000, "cannot be 72000 pixels"),
+        ("a.gif", 3, "uint8", 1, "the suffix must be one of"),
+    ],
+)
+def test_targets_that_cannot_hold_a_picture(name: str, channels: int, dtype: str, scale: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_target(name, Picture(pixels(channels, dtype)), scale)
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_picture(str(tmp_path / "a.png"), Picture(pixels(3)))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_picture(str(tmp_path / "file" / "a.png"), Picture(pixels(3)))
