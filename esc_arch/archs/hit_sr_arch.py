@@ -15,7 +15,7 @@ from torch import nn
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.hit_correlation import SMALLEST_DIM, SpatialChannelCorrelation
 from esc_arch.layers.norm import LayerNorm
-from esc_arch.layers.window import pad_to_multiple
+from esc_arch.layers.window import next_multiple, pad_to_multiple
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 NORM_EPS = 1e-5
@@ -90,7 +90,7 @@ class HiTBlock(nn.Module):
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         """Reflect `x` (B, C, H, W) to whole windows, also where that takes more than one reflection."""
-        height, width = (-(-side // step) * step for side, step in zip(x.shape[-2:], self.window, strict=True))
+        height, width = (next_multiple(side, step) for side, step in zip(x.shape[-2:], self.window, strict=True))
         # Reflections continue each other, so what is too much for a window that is no square can be cut off.
         return pad_to_multiple(x, math.lcm(*self.window))[..., :height, :width]
 

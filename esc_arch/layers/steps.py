@@ -21,8 +21,9 @@ from esc_arch.layers import speedups
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
+from esc_arch.layers.reflect import reflect_axis
 from esc_arch.layers.strips import Assembly, Strip, convolve_rows, cut, memory_format
-from esc_arch.layers.window import reflected_positions
+from esc_arch.layers.window import next_multiple
 
 if TYPE_CHECKING:
     from esc_arch.layers.block import ESCBlock
@@ -60,14 +61,14 @@ def attention_step(x: torch.Tensor, norm: nn.Module, attn: WindowAttention) -> t
     """Compute x + attn(norm(x)) of `x` (B, C, H, W), which is overwritten unless there are gradients to compute."""
     if torch.is_grad_enabled():
         return x + attn(norm(x))
-    height, window, bias = x.shape[2], attn.window_size, attn.bias()
+    window, bias = attn.window_size, attn.bias()
     # from the bottom, where the padding by reflection reads rows further up, which must be unchanged
     for strip in reversed(list(cut(x, 3 * x.shape[1], multiple=window))):
         start, stop = strip.rows.start, strip.rows.stop
         rows = strip.of(x)
         if start and stop % window:
-            below = reflected_positions(height, stop, -(-stop // window) * window, x.device)
-            rows = torch.cat([rows, x[strip.images].index_select(2, below)], dim=2)
+            below = reflect_axis(x[strip.images], 2, stop, next_multiple(stop, window))
+            rows = torch.cat([rows, below], dim=2)
         strip.of(x).add_(attn.attend(norm(rows), bias)[:, :, : stop - start])
     return x
 

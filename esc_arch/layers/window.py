@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from esc_arch.layers.reflect import reflect_axis
+
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad an image by reflection on the right and the bottom, so that both sides are multiples of `multiple`.
@@ -20,25 +22,19 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
         (B, C, H', W'), `x` itself where nothing is to be done.
     """
     height, width = x.shape[-2:]
-    padded_height, padded_width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    if not torch.compiler.is_compiling():  # a traced graph serves many sizes: no branch may depend on them
+    padded_height, padded_width = next_multiple(height, multiple), next_multiple(width, multiple)
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not traced:  # a traced graph serves many sizes: no branch may depend on them
         if (height, width) == (padded_height, padded_width):
             return x
         if padded_height < 2 * height and padded_width < 2 * width:
             return F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="reflect")
-    return _reflect(_reflect(x, 2, padded_height), 3, padded_width)
+    return reflect_axis(reflect_axis(x, 2, 0, padded_height), 3, 0, padded_width)
 
 
-def _reflect(x: torch.Tensor, dim: int, target: int) -> torch.Tensor:
-    """Extend dimension `dim` to `target` entries, reflecting as often as necessary."""
-    return x.index_select(dim, reflected_positions(x.shape[dim], 0, target, x.device))
-
-
-def reflected_positions(size: int, start: int, stop: int, device: torch.device) -> torch.Tensor:
-    """Say where positions `start` to `stop` of an axis extended by reflection lie on the axis of `size` entries."""
-    period = max(2 * size - 2, 1)
-    position = torch.arange(start, stop, device=device) % period
-    return torch.minimum(position, period - position)
+def next_multiple(side: int, multiple: int) -> int:
+    """Round up to a multiple; without negative numbers, which ONNX divides in another way than Python."""
+    return (side + multiple - 1) // multiple * multiple
 
 
 def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
