@@ -1,0 +1,104 @@
+"""A form of the networks that can be traced once for every batch, height and width.
+
+The dynamic kernel of ConvAttn is one depthwise convolution with as many groups as there are images times channels, or,
+for one image, part of the large kernel. Neither can be traced for any batch: ONNX wants the number of groups to be a
+constant. Nine shifted products give the same.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esc_arch.layers.conv_attn import DYNAMIC_SIZE, DecomposedLargeKernel, DynamicLargeKernel
+
+
+class Exportable(nn.Module):
+    """A network with all dynamic kernels in the form of shifted products, from float32 to float32.
+
+    Args:
+        network: a network of this package; it is copied.
+        half: compute in half precision.
+    """
+
+    def __init__(self, network: nn.Module, half: bool = False) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval()
+        _replace_kernels(self.network)
+        self.dtype = torch.float16 if half else torch.float32
+        self.network.to(self.dtype)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Enlarge `image` (B, 3, H, W), float32."""
+        return self.network(image.to(self.dtype)).float()
+
+
+class ShiftedLargeKernel(nn.Module):
+    """`DynamicLargeKernel`, traceable.
+
+    Args:
+        original: where the branch that computes the dynamic kernel comes from.
+    """
+
+    def __init__(self, original: DynamicLargeKernel) -> None:
+        super().__init__()
+        self.dwc_proj = original.dwc_proj
+
+    def forward(self, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with `kernel` (P, P, K, K) plus each image's own kernel."""
+        convolved = F.conv2d(x, kernel.to(x.dtype), padding=kernel.shape[-1] // 2)
+        return convolved + shifted_products(x, self.dwc_proj(x))
+
+
+class ShiftedDecomposedKernel(nn.Module):
+    """`DecomposedLargeKernel`, traceable.
+
+    Args:
+        original: where the branch that computes the dynamic kernel comes from.
+    """
+
+    def __init__(self, original: DecomposedLargeKernel) -> None:
+        super().__init__()
+        self.proj = original.proj
+
+    def forward(self, x: torch.Tensor, channel: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with `channel`, then with `spatial` plus each image's own kernel."""
+        dynamic = self.proj(x)
+        x = F.conv2d(x, channel)
+        convolved = F.conv2d(x, spatial, padding=spatial.shape[-1] // 2, groups=spatial.shape[0])
+        return convolved + shifted_products(x, dynamic)
+
+
+def shifted_products(x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """Convolve every channel of every image with a kernel of its own, as a sum of shifted products.
+
+    Args:
+        x: (B, P, H, W).
+        kernels: (B, P * 9, 1, 1).
+
+    Returns:
+        (B, P, H, W).
+    """
+    height, width = x.shape[-2:]
+    border = DYNAMIC_SIZE // 2
+    weights = kernels.reshape(-1, x.shape[1], DYNAMIC_SIZE**2, 1, 1)  # (B, P, 9, 1, 1)
+    padded = F.pad(x, (border, border, border, border))
+    total = torch.zeros_like(x)
+    for row in range(DYNAMIC_SIZE):
+        for column in range(DYNAMIC_SIZE):
+            shifted = padded[..., row : row + height, column : column + width]
+            total = total + shifted * weights[:, :, DYNAMIC_SIZE * row + column]
+    return total
+
+
+def _replace_kernels(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, DynamicLargeKernel):
+            setattr(module, name, ShiftedLargeKernel(child))
+        elif isinstance(child, DecomposedLargeKernel):
+            setattr(module, name, ShiftedDecomposedKernel(child))
+        else:
+            _replace_kernels(child)
