@@ -33,7 +33,7 @@ def upscale_image(
         image: (H, W), (H, W, 1), or (H, W, C) with grey and alpha, RGB, or RGB and alpha; uint8 or uint16 in their
             whole range, or float32 in [0, 1].
         weights: the name of weights that come with this package, the path of a checkpoint, or a network, which runs
-            where it is; see `esc_arch.upscale.network.load_enlarger`.
+            where it is and is left in evaluation mode; see `esc_arch.upscale.network.load_enlarger`.
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -71,7 +72,7 @@ def run_jobs(jobs: Sequence[Job], enlarger: Enlarger, *, tile: int | None, overw
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 message = reason if job.source in reason else f"{job.source}: {reason}"
                 summary.failed[job.source] = message
-                tqdm.write(f"Error: {message}")
+                tqdm.write(f"Error: {message}", file=sys.stderr)
             bar.update()
     return summary
 
