@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import TINY, randomise, relative_difference
 from torch import nn
+from torch.fx.experimental import _config
 
 from esc_arch.archs import ESC, ESCFP, HiT_SRF
 from esc_arch.errors import UserError
@@ -19,7 +20,7 @@ from esc_arch.export.exportable import Exportable
 from esc_arch.weights import read_weights, write_weights
 
 DYNAMIC = pytest.mark.skipif(
-    not hasattr(torch.fx.experimental._config, "backed_size_oblivious"), reason="this torch cannot export such sizes"
+    not hasattr(_config, "backed_size_oblivious"), reason="this torch cannot export such sizes"
 )
 SHAPES = [(1, 3, 16, 16), (1, 3, 9, 30), (2, 3, 33, 8), (5, 3, 1, 1), (4, 3, 24, 40)]
 NETWORKS: dict[str, nn.Module] = {

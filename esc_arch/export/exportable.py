@@ -49,7 +49,7 @@ class ShiftedLargeKernel(nn.Module):
 
     def forward(self, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Convolve `x` (B, P, H, W) with `kernel` (P, P, K, K) plus each image's own kernel."""
-        convolved = F.conv2d(x, kernel.to(x.dtype), padding=kernel.shape[-1] // 2)
+        convolved = F.conv2d(x, kernel.to(x.dtype), padding="same")
         return convolved + shifted_products(x, self.dwc_proj(x))
 
 
@@ -63,12 +63,15 @@ class ShiftedDecomposedKernel(nn.Module):
     def __init__(self, original: DecomposedLargeKernel) -> None:
         super().__init__()
         self.proj = original.proj
+        first = original.proj[1]
+        assert isinstance(first, nn.Conv2d)
+        self.groups = first.in_channels
 
     def forward(self, x: torch.Tensor, channel: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
         """Convolve `x` (B, P, H, W) with `channel`, then with `spatial` plus each image's own kernel."""
         dynamic = self.proj(x)
         x = F.conv2d(x, channel)
-        convolved = F.conv2d(x, spatial, padding=spatial.shape[-1] // 2, groups=spatial.shape[0])
+        convolved = F.conv2d(x, spatial, padding="same", groups=self.groups)
         return convolved + shifted_products(x, dynamic)
 
 
