@@ -154,8 +154,8 @@ def truncated(image_format: str) -> bytes:
     ("name", "content", "message"),
     [
         ("empty.png", b"", "is empty"),
-        ("text.jpg", b"this is no picture", "cannot be read"),
-        ("script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read"),
+        ("text.jpg", b"this is no picture", "is none of BMP, JPEG, PNG, TIFF, WEBP"),
+        ("script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is none of"),
         ("bomb.png", huge_png(), "60000 x 60000 pixels, more than the limit of 1000000; raise it by --max-pixels"),
         ("half.png", truncated("PNG"), "cannot be read"),
         ("half.jpg", truncated("JPEG"), "cannot be read"),
@@ -171,6 +171,16 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes, messa
         read_picture(str(file), LIMIT)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_first_picture_of_a_camera_that_stores_several(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (9, 7), "red"), Image.new("RGB", (3, 3), "blue")
+    file = save(tmp_path / "a.jpg", first, format="MPO", save_all=True, append_images=[second])
+    with Image.open(file) as image:
+        assert image.format == "MPO"
+    found = read_picture(file, LIMIT)
+    assert found.pixels.shape == (7, 9, 3)
+    assert found.pixels[0, 0, 0] > 250
 
 
 def test_what_would_lose_something_is_refused(tmp_path: Path) -> None:

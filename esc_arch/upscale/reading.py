@@ -9,12 +9,12 @@ import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from esc_arch.errors import UserError
 from esc_arch.upscale.picture import FORMATS, Picture
 
-READ = (*sorted(set(FORMATS.values())), "MPO")  # MPO: JPEG with further pictures, of phones and cameras
+READ = sorted(set(FORMATS.values()))
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags
 EXIF_SIZES = (0xA002, 0xA003)  # width and height, in the Exif block
 EXIF_BLOCK = 0x8769
@@ -26,7 +26,7 @@ def read_picture(file: str, max_pixels: int) -> Picture:
     """Read a picture and turn it upright.
 
     Palettes become RGB or grey with alpha, bilevel becomes grey, CMYK is converted by its profile. Of the pictures in
-    one file only MPO may hold several; the first is read.
+    one file only MPO (JPEG with further pictures, of phones and cameras) may hold several; the first is read.
 
     Args:
         file: path of a PNG, JPEG, WebP, BMP or TIFF.
@@ -52,11 +52,13 @@ def read_picture(file: str, max_pixels: int) -> Picture:
             return _decode(file, image)
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"{file} is none of {', '.join(READ)}, or damaged from the start.") from error
     except MemoryError as error:
         raise UserError(f"{file} does not fit into memory.") from error
     except Exception as error:  # a damaged file may raise anything at all
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{file} cannot be read ({reason.replace(file, 'the file')}).") from error
+        raise UserError(f"{file} cannot be read ({reason}).") from error
 
 
 def _open(file: str) -> Image.Image:
