@@ -100,7 +100,7 @@ def without(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tens
         (lambda: without(HiT_SRF(embed_dim=24).state_dict(), "norm.bias"), "look like HiT_SRF, but norm.bias"),
         (
             lambda: HiT_SIR(embed_dim=24, hier_win_ratios=[1, 2, 3, 4, 6, 8]).state_dict(),
-            "build the network with its own",
+            "give them as hier_win_ratios",
         ),
     ],
 )
@@ -122,8 +122,10 @@ def test_known_arguments_are_taken_as_given() -> None:
     source = HiT_SIR(embed_dim=24, depths=[3], num_heads=[2], hier_win_ratios=ratios)
     network = build(tiny_weights(), attn_type="Naive")
     assert network.blocks[0].attn.attn_type == "Naive"
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="hier_win_ratios"):
         build(source.state_dict())
+    x = torch.rand(1, 3, 20, 9)
+    torch.testing.assert_close(build(source.state_dict(), hier_win_ratios=ratios)(x), source(x))
     with pytest.raises(UserError, match="attn_typ"):
         build(tiny_weights(), attn_typ="Naive")
 

@@ -63,7 +63,7 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     network, infer = _recognise(shapes)
     try:
-        arguments = {**infer(shapes), **known}
+        arguments = {**infer(shapes, known), **known}
         with torch.device("meta"):  # no memory, whatever the shapes are
             expected = {name: tuple(tensor.shape) for name, tensor in network(**arguments).state_dict().items()}
     except KeyError as error:
@@ -74,7 +74,7 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     return Identity(network, arguments)
 
 
-def _recognise(shapes: Shapes) -> tuple[type[nn.Module], Callable[[Shapes], Arguments]]:
+def _recognise(shapes: Shapes) -> tuple[type[nn.Module], Callable[[Shapes, Arguments], Arguments]]:
     """Choose the network by a few names that no other network has."""
     if "blocks.0.attn.relative_position_bias" in shapes:
         if {"skip.0.weight", "to_img.1.weight"} & shapes.keys():
@@ -93,7 +93,7 @@ def _recognise(shapes: Shapes) -> tuple[type[nn.Module], Callable[[Shapes], Argu
     raise NotRecognisedError(f"The weights belong to none of ESC, ESC-FP, HiT-SIR and HiT-SRF (found: {examples}).")
 
 
-def _infer_esc(shapes: Shapes) -> Arguments:
+def _infer_esc(shapes: Shapes, _known: Arguments) -> Arguments:
     pdim, _, kernel_size, _ = shapes["plk_filter"]
     return {
         **_infer_trunk(shapes),
@@ -103,7 +103,7 @@ def _infer_esc(shapes: Shapes) -> Arguments:
     }
 
 
-def _infer_esc_fp(shapes: Shapes) -> Arguments:
+def _infer_esc_fp(shapes: Shapes, _known: Arguments) -> Arguments:
     pdim, _, kernel_size, _ = shapes["lk_spatial"]
     return {**_infer_trunk(shapes), "pdim": pdim, "kernel_size": kernel_size}
 
@@ -125,7 +125,7 @@ def _infer_trunk(shapes: Shapes) -> Arguments:
     return arguments
 
 
-def _infer_hit_sr(shapes: Shapes) -> Arguments:
+def _infer_hit_sr(shapes: Shapes, known: Arguments) -> Arguments:
     dim, in_chans = shapes["conv_first.weight"][:2]
     groups = range(_count(shapes, r"layers\.(\d+)\."))
     prefix = "layers.{}.residual_group.blocks."
@@ -140,7 +140,8 @@ def _infer_hit_sr(shapes: Shapes) -> Arguments:
         "depths": depths,
         "num_heads": [shapes[heads.format(group)][0] for group in groups],
         "mlp_ratio": _ratio(shapes[prefix.format(0) + "0.mlp.fc1.weight"][0], dim),
-        "hier_win_ratios": _published_ratios([shapes[cells.format(block)][1] for block in range(depths[longest])]),
+        "hier_win_ratios": known.get("hier_win_ratios")
+        or _published_ratios([shapes[cells.format(block)][1] for block in range(depths[longest])]),
     }
 
 
@@ -150,7 +151,7 @@ def _published_ratios(pixels: list[int]) -> list[float]:
     if pixels != [max(int(ratio), 1) ** 2 for ratio in ratios]:
         raise ValueError(
             "the windows are not the published ones, and shapes do not tell them all (the pixels of their cells are "
-            f"{pixels}); build the network with its own hier_win_ratios and load the weights into it"
+            f"{pixels}); give them as hier_win_ratios=[...]"
         )
     return ratios
 
