@@ -23,6 +23,7 @@ class ESCTrunk(nn.Module):
         convolution: makes a ConvAttn without a kernel of its own.
         n_blocks: number of blocks, each with one self-attention.
         conv_blocks: number of ConvAttn in a block.
+        channels: of the input; more than 3 where the image was pixel-unshuffled.
         normalise_last: normalise before the last convolution.
         block: further arguments of `ESCBlock`.
 
@@ -37,13 +38,14 @@ class ESCTrunk(nn.Module):
         *,
         n_blocks: int,
         conv_blocks: int,
+        channels: int = 3,
         normalise_last: bool = False,
         **block: Any,
     ) -> None:
         super().__init__()
         require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
         require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
-        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self.proj = nn.Conv2d(channels, dim, 3, padding=1)
         self.blocks = nn.ModuleList(
             ESCBlock(dim, [convolution() for _ in range(conv_blocks)], **block) for _ in range(n_blocks)
         )
@@ -54,7 +56,7 @@ class ESCTrunk(nn.Module):
         """Compute features of images.
 
         Args:
-            x: LQ images (B, 3, H, W).
+            x: LQ images (B, channels, H, W).
             kernel: the shared large kernel, in the form that the ConvAttn modules take.
 
         Returns:
@@ -63,7 +65,7 @@ class ESCTrunk(nn.Module):
         Raises:
             ValueError: `x` has another shape.
         """
-        require_image(x, 3)
+        require_image(x, self.proj.in_channels)
         if x.device.type == "cpu" and speedups.active().channels_last:
             x = x.contiguous(memory_format=torch.channels_last)  # convolutions hand it on
         features = skip = self.proj(x)  # (B, C, H, W)
