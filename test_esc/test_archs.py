@@ -15,18 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from esc_arch.archs import ESC, ESCFP, Bicubic
+from esc_arch.archs import ESC, ESCFP, Bicubic, ESCReal, ESCRealM
 
 LIGHT: dict[str, Any] = {"n_blocks": 3}
 XL: dict[str, Any] = {"dim": 192, "pdim": 48, "n_blocks": 8, "window_size": 48, "num_heads": 12, "use_ln": True}
 VARIANTS = {"ESC": (ESC, {}), "ESC-light": (ESC, LIGHT), "ESC-FP": (ESCFP, {}), "ESC-XL": (ESC, XL)}
-NETWORKS = [ESC, ESCFP]
+REAL = {"ESC-Real": (ESCReal, {}), "ESC-Real-dysample": (ESCReal, {"use_dysample": True}), "ESC-Real-M": (ESCRealM, {})}
+NETWORKS = [ESC, ESCFP, ESCReal, ESCRealM]
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("variant", VARIANTS)
+COUNTS = [(v, s) for v in VARIANTS for s in (2, 3, 4)] + [("ESC-Real-M", s) for s in (1, 2, 3, 4)]
+COUNTS += [("ESC-Real", 4), ("ESC-Real-dysample", 4)]
+
+
+@pytest.mark.parametrize(("variant", "scale"), COUNTS)
 def test_parameter_counts(variant: str, scale: int, official_counts: dict[str, Any]) -> None:
-    network, arguments = VARIANTS[variant]
+    network, arguments = {**VARIANTS, **REAL}[variant]
     count = sum(p.numel() for p in network(**arguments, upscaling_factor=scale).parameters())
     assert count == official_counts["params"][variant][f"x{scale}"]
 
@@ -61,6 +65,7 @@ def test_flops(variant: str, scale: int, official_counts: dict[str, Any]) -> Non
 def test_images_of_a_batch_are_independent(
     network: type[nn.Module], batch: int, height: int, width: int, scale: int, training: bool
 ) -> None:
+    scale = 4 if network is ESCReal else scale
     net = randomise(network(**TINY, upscaling_factor=scale)).train(training)
     images = torch.rand(batch, 3, height, width)
     untouched = images.clone()

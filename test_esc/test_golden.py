@@ -6,14 +6,15 @@ import pytest
 import torch
 from conftest import GOLDEN, relative_difference
 
-from esc_arch.archs import ESC, ESCFP
+from esc_arch.archs import ESC, ESCFP, ESCReal
 from esc_arch.layers.backend import ATTN_TYPES
 
-NETWORKS = {"ESC": ESC, "ESCFP": ESCFP}
+NETWORKS = {"ESC": ESC, "ESCFP": ESCFP, "ESCReal": ESCReal}
+FILES = ["esc_x2", "esc_x4", "escfp_x2", "escreal_x4"]
 
 
 @pytest.mark.parametrize("attn_type", ATTN_TYPES)
-@pytest.mark.parametrize("name", ["esc_x2", "esc_x4", "escfp_x2"])
+@pytest.mark.parametrize("name", FILES)
 def test_golden_cases(name: str, attn_type: str) -> None:
     golden = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
     network = NETWORKS[golden["arch"]](**{**golden["kwargs"], "attn_type": attn_type})
@@ -28,7 +29,7 @@ def test_golden_cases(name: str, attn_type: str) -> None:
         assert torch.equal(image, case["input"]), "the input was modified"
 
 
-@pytest.mark.parametrize("name", ["esc_x2", "esc_x4", "escfp_x2"])
+@pytest.mark.parametrize("name", FILES)
 def test_golden_batches_in_both_modes(name: str) -> None:
     golden = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
     network = NETWORKS[golden["arch"]](**golden["kwargs"])
