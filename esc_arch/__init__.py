@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from esc_arch import plugin
-from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
 from esc_arch.layers import ConvAttn, DecomposedConvAttn
 from esc_arch.version import __version__
 
@@ -20,6 +20,7 @@ __all__ = [
     "ESCFP",
     "ConvAttn",
     "DecomposedConvAttn",
+    "ESCLTE",
     "ESCReal",
     "ESCRealM",
     "__version__",

@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from esc_arch.archs import ESC, ESCFP, Bicubic, ESCReal, ESCRealM
+from esc_arch.archs import ESC, ESCFP, ESCLTE, Bicubic, ESCReal, ESCRealM
 
 LIGHT: dict[str, Any] = {"n_blocks": 3}
 XL: dict[str, Any] = {"dim": 192, "pdim": 48, "n_blocks": 8, "window_size": 48, "num_heads": 12, "use_ln": True}
 VARIANTS = {"ESC": (ESC, {}), "ESC-light": (ESC, LIGHT), "ESC-FP": (ESCFP, {}), "ESC-XL": (ESC, XL)}
 REAL = {"ESC-Real": (ESCReal, {}), "ESC-Real-dysample": (ESCReal, {"use_dysample": True}), "ESC-Real-M": (ESCRealM, {})}
-NETWORKS = [ESC, ESCFP, ESCReal, ESCRealM]
+FIXED_SCALE = [ESC, ESCFP, ESCReal, ESCRealM]
+NETWORKS = [*FIXED_SCALE, ESCLTE]
 
 
 COUNTS = [(v, s) for v in VARIANTS for s in (2, 3, 4)] + [("ESC-Real-M", s) for s in (1, 2, 3, 4)]
@@ -122,7 +123,7 @@ def test_copies_follow_their_own_weights(network: type[nn.Module]) -> None:
         assert torch.equal(twin(x), expected)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", FIXED_SCALE)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(network: type[nn.Module], dtype: torch.dtype) -> None:
     net, x = randomise(network(**TINY)), torch.rand(2, 3, 12, 17)
@@ -194,8 +195,8 @@ def replicate(module: nn.Module) -> nn.Module:
     replica = module._replicate_for_data_parallel()
     for name, child in module.named_children():
         setattr(replica, name, replicate(child))
-    for name, parameter in module.named_parameters(recurse=False):
-        setattr(replica, name, parameter.detach().clone())
+    for name, parameter in module._parameters.items():
+        setattr(replica, name, None if parameter is None else parameter.detach().clone())
     return replica
 
 
@@ -232,7 +233,6 @@ def test_building_is_quick_and_stores_nothing_quadratic(variant: str) -> None:
         ("kernel_size", -1),
         ("attn_type", "flash"),
         ("upscaling_factor", 0),
-        ("upscaling_factor", 2.5),
         ("n_blocks", 0),
         ("conv_blocks", -1),
         ("window_size", 0),
@@ -242,6 +242,12 @@ def test_building_is_quick_and_stores_nothing_quadratic(variant: str) -> None:
 def test_wrong_arguments_are_named(network: type[nn.Module], argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
         network(**{**TINY, argument: value})
+
+
+@pytest.mark.parametrize("network", FIXED_SCALE)
+def test_scales_between_are_refused(network: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match="upscaling_factor"):
+        network(**TINY, upscaling_factor=2.5)
 
 
 @pytest.mark.parametrize("network", [*NETWORKS, Bicubic])

@@ -6,6 +6,7 @@ from esc_arch.archs.bicubic_arch import Bicubic
 from esc_arch.archs.elan_arch import ELAN
 from esc_arch.archs.esc_arch import ESC
 from esc_arch.archs.esc_fp_arch import ESCFP
+from esc_arch.archs.esc_lte_arch import ESCLTE
 from esc_arch.archs.esc_real_arch import ESCReal, ESCRealM
 from esc_arch.archs.hit_sr_arch import HiT_SIR, HiT_SRF
 from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn
@@ -17,10 +18,11 @@ NETWORKS: tuple[type[nn.Module], ...] = (
     ELAN,
     ESC,
     ESCFP,
+    ESCLTE,
     ESCReal,
     ESCRealM,
     HiT_SIR,
     HiT_SRF,
 )
 
-__all__ = ["ELAN", "ESC", "ESCFP", "NETWORKS", "Bicubic", "ESCReal", "ESCRealM", "HiT_SIR", "HiT_SRF"]
+__all__ = ["ELAN", "ESC", "ESCFP", "ESCLTE", "NETWORKS", "Bicubic", "ESCReal", "ESCRealM", "HiT_SIR", "HiT_SRF"]
