@@ -16,7 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="folders that hold the HR images directly")
     parser.add_argument("--output", type=Path, required=True, help="folder of the dataset, such as datasets/DF2K")
-    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], help="make LR for these (default: 2 3 4)")
+    parser.add_argument(
+        "--scales",
+        type=int,
+        nargs="*",
+        default=[2, 3, 4],
+        help="make LR for these (default: 2 3 4); without any, HR alone",
+    )
     parser.add_argument("--size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     parser.add_argument("--step", type=int, default=240, help="HR pixels between sub-images (default: 240)")
     parser.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")

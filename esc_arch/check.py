@@ -28,6 +28,15 @@ REQUIRED = {
     False: "name model_type datasets network_g path val:save_img",
 }
 SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "upsampling", "scale")  # of ESC and its peers
+REQUIRED_OF_DEGRADATION = (
+    "resize_prob resize_range gaussian_noise_prob noise_range poisson_scale_range gray_noise_prob jpeg_range "
+    "second_blur_prob resize_prob2 resize_range2 gaussian_noise_prob2 noise_range2 poisson_scale_range2 "
+    "gray_noise_prob2 jpeg_range2 gt_size scale"
+)
+REQUIRED_OF_DEGRADING_MODEL = {
+    "RealESRNetModel": "gt_usm",
+    "RealESRGANModel": "l1_gt_usm percep_gt_usm gan_gt_usm network_d train:gan_opt train:optim_d:type",
+}
 REQUIRED_OF_TRAINING_SET = "gt_size batch_size_per_gpu num_worker_per_gpu use_hflip use_rot"
 
 
@@ -50,6 +59,8 @@ def check_options(opt: Options) -> None:
         _require_options(opt, ["val:save_img", *(["val:val_freq"] if opt["is_train"] else ["val:suffix"])])
     _check_name(opt["model_type"], MODEL_REGISTRY, "model_type")
     _check_model_options(opt)
+    if opt["is_train"]:
+        _check_degradation(opt)
     for phase, dataset in opt["datasets"].items():
         check_dataset(dataset, f"datasets:{phase}")
     resuming = _resumes(opt)
@@ -59,6 +70,8 @@ def check_options(opt: Options) -> None:
             _check_scale(opt, network)
         if not resuming:
             _check_pretrained(opt["path"], key, network)
+    if opt["is_train"] and opt["train"].get("perceptual_opt"):
+        _check_perceptual_loss(opt["train"]["perceptual_opt"])
 
 
 def build_checked(network_opt: Options, where: str) -> nn.Module:
@@ -161,6 +174,37 @@ def _check_model_options(opt: Options) -> None:
         raise UserError(f"amp: {error}.") from error
     if (dtype is not None or opt.get("compile")) and not issubclass(model, ESCModel):
         raise UserError(f"amp and compile are options of model_type ESCModel, not of {opt['model_type']}.")
+
+
+def _check_degradation(opt: Options) -> None:
+    """Check what the models of Real-ESRGAN read while they train."""
+    model = opt["model_type"]
+    if model not in REQUIRED_OF_DEGRADING_MODEL or not opt.get("high_order_degradation", True):
+        return
+    _require_options(opt, [*REQUIRED_OF_DEGRADING_MODEL[model].split(), *REQUIRED_OF_DEGRADATION.split()])
+    pool, batch = opt.get("queue_size", 180), opt["datasets"]["train"]["batch_size_per_gpu"]
+    if pool % batch:
+        raise UserError(f"queue_size {pool} must be a multiple of batch_size_per_gpu {batch}; change one of them.")
+    if 400 % opt["scale"]:  # the side of the images that RealESRGANDataset makes
+        raise UserError(
+            f"scale: {model} cuts GT to 400 pixels, which scale {opt['scale']} does not divide; use 1, 2 or 4."
+        )
+
+
+def _check_perceptual_loss(loss: Options) -> None:
+    """Build the perceptual loss, whose weights torchvision downloads unless they are there."""
+    from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
+    from basicsr.losses import build_loss
+
+    try:
+        build_loss(loss)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:  # URLError is an OSError
+        name = os.path.basename(VGG_PRETRAIN_PATH)
+        raise UserError(
+            f"train:perceptual_opt: the weights of {loss.get('vgg_type', 'vgg19')} cannot be loaded "
+            f"({_first_line(error)}); put {name} of torchvision into {os.path.dirname(VGG_PRETRAIN_PATH)}/, or remove "
+            "perceptual_opt."
+        ) from error
 
 
 def _check_scale(opt: Options, network: nn.Module) -> None:

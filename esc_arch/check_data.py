@@ -30,9 +30,10 @@ def check_dataset(dataset: Options, where: str) -> None:
     """
     from basicsr.utils.registry import DATASET_REGISTRY
 
-    if dataset.get("type") not in DATASET_REGISTRY:
+    kind = dataset.get("type")
+    if kind not in DATASET_REGISTRY and f"{kind}_basicsr" not in DATASET_REGISTRY:  # as Registry.get looks
         known = ", ".join(sorted(DATASET_REGISTRY.keys()))
-        raise UserError(f"{where}:type: {dataset.get('type')!r} is unknown; choose one of {known}.")
+        raise UserError(f"{where}:type: {kind!r} is unknown; choose one of {known}.")
     for root in ("dataroot_gt", "dataroot_lq"):
         folder = dataset.get(root)
         for path in folder if isinstance(folder, list) else [folder]:
@@ -50,6 +51,8 @@ def check_dataset(dataset: Options, where: str) -> None:
     paths = _build(dataset, where)
     if dataset["type"] == "PairedImageDataset":
         _check_pairs(dataset, paths, sizes, where)
+    elif dataset["type"] == "BicubicDataset":
+        _check_gt(dataset, paths, sizes, where)
 
 
 def read_lmdb_sizes(folder: str, where: str) -> dict[str, Size]:
@@ -93,8 +96,8 @@ def read_lmdb_sizes(folder: str, where: str) -> dict[str, Size]:
     return sizes
 
 
-def _build(dataset: Options, where: str) -> list[dict[str, str]]:
-    """Let BasicSR build the dataset, which finds missing files; return its pairs of paths if it has them."""
+def _build(dataset: Options, where: str) -> list[Any]:
+    """Let BasicSR build the dataset, which finds missing files; return its paths, or pairs of paths."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     try:
@@ -104,7 +107,8 @@ def _build(dataset: Options, where: str) -> list[dict[str, str]]:
         raise UserError(f"{where}: the option {error} is missing.") from error
     except (OSError, ValueError, AssertionError, TypeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise UserError(f"{where}: {reason}; every GT needs its LQ, named by filename_tmpl.") from error
+        hint = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
+        raise UserError(f"{where}: {reason}{hint}.") from error
     if count == 0:
         folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
         raise UserError(f"{where}: {folder} holds no images; prepare the data as datasets/README.md says.")
@@ -128,11 +132,24 @@ def _check_pairs(dataset: Options, paths: list[dict[str, str]], lmdb_sizes: dict
                 f"{where}: {gt_path} ({_show(gt)}) and {lq_path} ({_show(lq)}) do not pair at scale {scale}; check "
                 "scale, dataroot_gt and dataroot_lq."
             )
-        if is_training and min(gt) < dataset["gt_size"]:
-            raise UserError(
-                f"{where}: {gt_path} ({_show(gt)}) is smaller than gt_size {dataset['gt_size']}; remove it or choose a "
-                "smaller gt_size."
-            )
+        if is_training:
+            _check_patch_fits(dataset, gt_path, gt, where)
+
+
+def _check_gt(dataset: Options, paths: list[str], lmdb_sizes: dict[str, Any], where: str) -> None:
+    """Check the images of a dataset that makes LQ itself."""
+    for path in paths:
+        size = lmdb_sizes["dataroot_gt"][path] if lmdb_sizes else _image_size(path, where)
+        if dataset["phase"] == "train":
+            _check_patch_fits(dataset, path, size, where)
+
+
+def _check_patch_fits(dataset: Options, path: str, size: Size, where: str) -> None:
+    if min(size) < dataset["gt_size"]:
+        raise UserError(
+            f"{where}: {path} ({_show(size)}) is smaller than gt_size {dataset['gt_size']}; remove it or choose a "
+            "smaller gt_size."
+        )
 
 
 def _image_size(path: str, where: str) -> Size:

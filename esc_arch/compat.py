@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from esc_arch.compat_degradation import degrade_on_the_device_of_the_model
+
 _KEPT_ALIVE: list[Any] = []  # torch drops the operators of a Library that is garbage collected
 
 
@@ -252,6 +254,7 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     resume_from_newest_whole_checkpoint,
     save_atomically,
     share_lmdb_environments,
+    degrade_on_the_device_of_the_model,
     drop_multiple_validation_warning,
     drop_stride_warning,
 ]

@@ -19,7 +19,7 @@ from esc_arch import compat
 
 
 def attach() -> None:
-    """Mend BasicSR and register this package's networks and models, now or when BasicSR is imported."""
+    """Mend BasicSR and register this package's networks, data sets and models, now or when BasicSR is imported."""
     if "basicsr" in sys.modules:
         _after_import()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
@@ -43,6 +43,7 @@ def _after_import() -> None:
     for mend in compat.AFTER_IMPORT:
         mend()
     register_networks()
+    importlib.import_module("esc_arch.data")
     importlib.import_module("esc_arch.models")
 
 

@@ -48,6 +48,9 @@ def main() -> None:
     for phase, dataset in opt["datasets"].items():
         if dataset.get("dataroot_gt") is None:
             raise UserError(f"datasets:{phase}: dataroot_gt is missing; a report compares with GT.")
+        scale = dataset.get("scale")
+        if not isinstance(scale, int) or scale < 1:
+            raise UserError(f"datasets:{phase}: scale must be a whole number of at least 1 for a report, got {scale}.")
     opt["val"].setdefault("suffix", None)
     folder = _use_trained_network(opt)
     check_options(opt)
@@ -56,18 +59,19 @@ def main() -> None:
     rows: list[list[Picture]] = []
     for dataset in opt["datasets"].values():
         baseline = deepcopy(opt)
-        baseline["network_g"] = {"type": "Bicubic", "upscaling_factor": opt["scale"]}
+        baseline.update(network_g={"type": "Bicubic", "upscaling_factor": dataset["scale"]}, model_type="SRModel")
         baseline["path"]["pretrain_network_g"] = None
         methods = {"bicubic": _score(baseline, dataset), network: _score(opt, dataset)}
         truth = _truth(dataset)
-        print(_table(dataset["name"], opt, methods), flush=True)
+        print(_table(dataset, opt, methods), flush=True)
         for index, (lq, gt) in enumerate(truth[:ROWS]):
             shown = [lq, *(scores.pictures[index] for scores in methods.values()), gt]
             top, left = _most_detailed(gt)
             rows.append([_zoom(picture[top : top + SIDE, left : left + SIDE]) for picture in shown])
     os.makedirs(folder, exist_ok=True)
     file = os.path.join(folder, f"{opt['name']}_side_by_side.png")
-    _side_by_side(rows, [f"LR (x{opt['scale']} nearest)", "bicubic", network, "GT"]).save(file + ".partial", "PNG")
+    scales = " ".join(f"x{scale}" for scale in sorted({dataset["scale"] for dataset in opt["datasets"].values()}))
+    _side_by_side(rows, [f"LR ({scales} nearest)", "bicubic", network, "GT"]).save(file + ".partial", "PNG")
     os.replace(file + ".partial", file)
     print(f"LR, bicubic, {network} and GT side by side: {os.path.relpath(file)}")
 
@@ -96,14 +100,17 @@ def _score(opt: Options, dataset: Options) -> Scores:
     from basicsr.models import build_model
     from basicsr.utils import tensor2img
 
+    from esc_arch.models.esc_lte_model import with_crop_border
+
     model = build_model(opt)
+    metrics = with_crop_border(opt["val"]["metrics"], dataset["scale"])
     scores = Scores({name: [] for name in opt["val"]["metrics"]})
     for data in _loader(dataset):
         model.feed_data(data)
         model.test()
         visuals = model.get_current_visuals()
         sr, gt = tensor2img([visuals["result"]]), tensor2img([visuals["gt"]])  # BGR, 8 bit
-        for name, metric in opt["val"]["metrics"].items():
+        for name, metric in metrics.items():
             scores.metrics[name].append(calculate_metric({"img": sr, "img2": gt}, deepcopy(metric)))
         if len(scores.pictures) < ROWS:
             scores.pictures.append(sr[..., ::-1])
@@ -122,11 +129,14 @@ def _truth(dataset: Options) -> list[tuple[Picture, Picture]]:
     return pairs
 
 
-def _table(dataset: str, opt: Options, methods: dict[str, Scores]) -> str:
+def _table(dataset: Options, opt: Options, methods: dict[str, Scores]) -> str:
     metrics = opt["val"]["metrics"]
     count = max(len(values) for scores in methods.values() for values in scores.metrics.values())
     titles = [name.upper() + ("-Y" if metric.get("test_y_channel") else "") for name, metric in metrics.items()]
-    lines = [f"{dataset}, x{opt['scale']}, {count} images".ljust(30) + "".join(title.rjust(10) for title in titles)]
+    lines = [
+        f"{dataset['name']}, x{dataset['scale']}, {count} images".ljust(30)
+        + "".join(title.rjust(10) for title in titles)
+    ]
     for method, scores in methods.items():
         lines.append(method.ljust(30) + "".join(f"{np.mean(scores.metrics[name]):10.4f}" for name in metrics))
     return "\n".join(lines)

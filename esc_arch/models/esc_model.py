@@ -47,17 +47,17 @@ class ESCModel(SRModel):
             net.forward = self._training_forward(net)  # type: ignore[method-assign]
         return super().model_to_device(net)
 
-    def _training_forward(self, net: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _training_forward(self, net: nn.Module) -> Callable[..., torch.Tensor]:
         """Make a forward function that is compiled and under autocast in training, and the plain one in evaluation."""
         plain = net.forward
         # all batches of a training have one size
         fast = torch.compile(plain, dynamic=False) if self.opt.get("compile") else plain
 
-        def forward(x: torch.Tensor) -> torch.Tensor:
+        def forward(x: torch.Tensor, **where: Any) -> torch.Tensor:
             if not net.training:
-                return plain(x)
+                return plain(x, **where)
             with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-                out = fast(x)
+                out = fast(x, **where)
             out = out.float()
             if out.requires_grad and self.scaler.is_enabled():
                 # Scaling the gradient where it enters the network is scaling the loss, but the log keeps the true loss.

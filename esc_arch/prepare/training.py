@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         output: folder of the dataset.
-        scales: LR is made for each of them.
+        scales: LR is made for each of them; none for GT alone.
         size: side of a sub-image in HR pixels, a multiple of all scales.
         step: distance between sub-images in HR pixels, a multiple of all scales.
         prefix: begins the name of every folder and LMDB.
@@ -53,7 +53,7 @@ class Plan:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) < 2:
+        if any(scale < 2 for scale in self.scales):
             raise UserError(f"--scales must be whole numbers from 2 on, not {list(self.scales)}.")
         for name, value in (("--size", self.size), ("--step", self.step)):
             if value < 1 or value % self.multiple:
@@ -174,8 +174,8 @@ def _survey(folders: list[Path], plan: Plan) -> list[Source]:
                 f"{sources[key].path} and {path} would both be stored as {key}: rename one of them, or leave it out."
             )
         height, width = (side - side % plan.multiple for side in image_size(path))
-        if min(height, width) < 2 * max(plan.scales):
-            raise UserError(f"{path} is too small for scale {max(plan.scales)}: remove it.")
+        if min(height, width) < 2 * max(plan.scales, default=1):
+            raise UserError(f"{path} is too small for scale {max(plan.scales, default=1)}: remove it.")
         sources[key] = Source(path, key, height, width)
     return list(sources.values())
 
