@@ -241,6 +241,14 @@ def test_damaged_photograph_is_named_and_the_others_are_kept(
     assert len(_read(out / "HR_sub.lmdb")) == 16
 
 
+def test_no_scales_make_hr_alone(photographs: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time verifies what is there
+        _prepare(photographs, tmp_path / "out", scales=[])
+        assert [path.name for path in (tmp_path / "out").glob("*.lmdb")] == ["HR_sub.lmdb"]
+    sides = {_decode(data).shape for data in _read(tmp_path / "out/HR_sub.lmdb").values()}
+    assert (41, 48, 3) in sides  # nothing is cropped to a multiple
+
+
 def test_wrong_arguments_are_one_sentence(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         output: folder of the dataset.
-        scales: LR is made for each of them; none for GT alone.
+        scales: LR is made for each of them; none for HR alone.
         size: side of a sub-image in HR pixels, a multiple of all scales.
         step: distance between sub-images in HR pixels, a multiple of all scales.
         prefix: begins the name of every folder and LMDB.
@@ -131,7 +131,7 @@ def prepare_training(
     Args:
         inputs: folders with HR images directly in them.
         output: folder of the dataset, made when missing.
-        scales: LR is made for each of them.
+        scales: LR is made for each of them; none for HR alone.
         size: side of a sub-image in HR pixels; an image with a shorter side is kept whole along it.
         step: distance between sub-images in HR pixels.
         workers: number of processes; None for one per CPU core.
