@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ESC",
     "ESCFP",
+    "ESCLTE",
     "ConvAttn",
     "DecomposedConvAttn",
-    "ESCLTE",
     "ESCReal",
     "ESCRealM",
     "__version__",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import pickle
 from collections.abc import Iterable
 from typing import Any
 

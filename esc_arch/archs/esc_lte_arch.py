@@ -8,7 +8,7 @@ import torch
 
 from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.arguments import require, require_image
-from esc_arch.layers.conv_attn import ConvAttn, average_over_square, new_large_kernel
+from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.lte import LocalTextureEstimator, pixel_centres, sample_bilinear
 
 QUERIES_AT_ONCE = 2**15  # of all images of a batch; about 0.3 GiB at the default sizes
@@ -62,7 +62,7 @@ class ESCEncoder(ESCTrunk):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the features of `x` (B, 3, H, W)."""
-        return self.extract(x, average_over_square(self.plk_filter))
+        return self.extract(x, averaged_kernel(self.plk_filter))
 
 
 class ESCLTE(LocalTextureEstimator):

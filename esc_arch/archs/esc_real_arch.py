@@ -8,7 +8,7 @@ from torch import nn
 
 from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.arguments import require, require_image
-from esc_arch.layers.conv_attn import ConvAttn, average_over_square, new_large_kernel
+from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.dysample import DySample
 from esc_arch.layers.reflect import ReflectConv2d
 from esc_arch.layers.upsample_head import UPSAMPLERS, UpsampleHead, nearest_conv_x4
@@ -70,7 +70,7 @@ class ESCRealTrunk(ESCTrunk):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the features (B, C, H, W) of `x` (B, channels, H, W)."""
-        return self.extract(x, average_over_square(self.plk_filter)) + self.skip(x)
+        return self.extract(x, averaged_kernel(self.plk_filter)) + self.skip(x)
 
 
 class ESCReal(ESCRealTrunk):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers.conv_attn import DYNAMIC_SIZE, DecomposedLargeKernel, DynamicLargeKernel
+from esc_arch.layers.large_kernel import LargeKernel
 
 
 class Exportable(nn.Module):
@@ -47,9 +48,9 @@ class ShiftedLargeKernel(nn.Module):
         super().__init__()
         self.dwc_proj = original.dwc_proj
 
-    def forward(self, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with `kernel` (P, P, K, K) plus each image's own kernel."""
-        convolved = F.conv2d(x, kernel.to(x.dtype), padding="same")
+    def forward(self, x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with `kernel` plus each image's own kernel."""
+        convolved = F.conv2d(x, kernel.weight.to(x.dtype), padding="same")
         return convolved + shifted_products(x, self.dwc_proj(x))
 
 
@@ -67,8 +68,9 @@ class ShiftedDecomposedKernel(nn.Module):
         assert isinstance(first, nn.Conv2d)
         self.groups = first.in_channels
 
-    def forward(self, x: torch.Tensor, channel: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with `channel`, then with `spatial` plus each image's own kernel."""
+    def forward(self, x: torch.Tensor, kernel: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Convolve `x` (B, P, H, W) with the first part of `kernel`, then the second plus each image's own kernel."""
+        channel, spatial = kernel
         dynamic = self.proj(x)
         x = F.conv2d(x, channel)
         convolved = F.conv2d(x, spatial, padding="same", groups=self.groups)

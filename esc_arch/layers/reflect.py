@@ -48,7 +48,9 @@ class ReflectConv2d(nn.Conv2d):
         """Map `x` (B, in_channels, H, W) to (B, out_channels, H, W)."""
         border = self.border
         height, width = x.shape[-2:]
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or min(height, width) <= border:  # a traced graph serves many sizes
+        if (
+            torch.compiler.is_compiling() or torch.jit.is_tracing() or min(height, width) <= border
+        ):  # a traced graph serves many sizes
             x = reflect_axis(reflect_axis(x, 2, -border, height + border), 3, -border, width + border)
         else:
             x = F.pad(x, (border, border, border, border), mode="reflect")
