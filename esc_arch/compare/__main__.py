@@ -12,7 +12,9 @@ import argparse
 import os
 import sys
 
-from esc_arch.compare import machine, table
+from esc_arch import machine
+from esc_arch.arguments import count, positive, size
+from esc_arch.compare import table
 from esc_arch.compare.job import DTYPES, Protocol
 from esc_arch.compare.options import bicubic_rows, in_every_dtype, read_rows
 from esc_arch.compare.paper import materialised_rows
@@ -91,11 +93,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "experiments/NAME/models/net_g_latest.pth of a training file, path:pretrain_network_g of a test file",
     )
     add("--output", default="results/compare", metavar="DIR", help="folder of the results (%(default)s)")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--size", type=_size, metavar="HxW", help="height and width of the input")
-    size.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--size", type=size, metavar="HxW", help="height and width of the input")
+    either.add_argument(
         "--output-size",
-        type=_size,
+        type=size,
         default=(1280, 720),
         metavar="WxH",
         help="width and height of the output, 1280x720 by default; the input is this over the scale, rounded up",
@@ -105,15 +107,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--dtype", nargs="+", choices=list(DTYPES), default=["fp32"], help="one or several; fp16, bf16: autocast (fp32)"
     )
     add("--compile", action="store_true", help="time the networks under torch.compile")
-    add("--rounds", type=_positive, default=3, help="how often every network is timed, in turn (%(default)s)")
-    add("--repeats", type=_positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")
-    add("--warmup", type=_count, help="forward passes before them (1 on a CPU, 20 on a GPU)")
+    add("--rounds", type=positive, default=3, help="how often every network is timed, in turn (%(default)s)")
+    add("--repeats", type=positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")
+    add("--warmup", type=count, help="forward passes before them (1 on a CPU, 20 on a GPU)")
     add("--sets", nargs="+", metavar="NAME", help="data sets of the option files to score on (all but training sets)")
     add("--bicubic", action="store_true", help="add a line with PSNR and SSIM of bicubic enlargement")
     add("--scores-only", action="store_true", help="PSNR and SSIM alone, no latency, memory and MACs")
     claims = "try the paper's claims of speed: needs ESC and HiT-SRF at x4, ESC at x2; adds ESC with Naive attention"
     add("--claims", action="store_true", help=claims)
-    add("--threads", type=_positive, help="CPU threads of PyTorch")
+    add("--threads", type=positive, help="CPU threads of PyTorch")
     add("--plot-set", metavar="NAME", help="data set of the picture (the one with most figures)")
     add(
         "--import",
@@ -124,21 +126,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="modules to import first, which add networks to BasicSR's ARCH_REGISTRY",
     )
     return parser.parse_args(argv)
-
-
-def _size(text: str) -> Size:
-    first, _, second = text.lower().partition("x")
-    return _positive(first), _positive(second)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from esc_arch.compare.flops import CONVENTION
-from esc_arch.compare.memory import MEANING
 from esc_arch.compare.paper import check_claims, circumstances, relate
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
+from esc_arch.peak_memory import MEANING
 
 Line = dict[str, Any]
 

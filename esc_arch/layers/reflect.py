@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def next_multiple(side: int, multiple: int) -> int:
+    """Round up to a multiple; without negative numbers, which ONNX divides in another way than Python."""
+    return (side + multiple - 1) // multiple * multiple
+
+
 def reflect_axis(x: torch.Tensor, dim: int, start: int, stop: int) -> torch.Tensor:
     """Read positions `start` to `stop` - 1 of a dimension, reflecting as often as necessary (numpy's "reflect").
 

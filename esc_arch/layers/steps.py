@@ -21,9 +21,8 @@ from esc_arch.layers import speedups
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
-from esc_arch.layers.reflect import reflect_axis
+from esc_arch.layers.reflect import next_multiple, reflect_axis
 from esc_arch.layers.strips import Assembly, Strip, convolve_rows, cut, memory_format
-from esc_arch.layers.window import next_multiple
 
 if TYPE_CHECKING:
     from esc_arch.layers.block import ESCBlock

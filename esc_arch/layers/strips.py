@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers import speedups
+from esc_arch.layers.reflect import next_multiple
 
 # Bytes of the widest activation of a strip. On a CPU a few of them fit into the second-level cache of a core; on a GPU
 # there is nothing to gain but memory, and launching kernels on little data costs time.
@@ -58,7 +60,9 @@ def cut(x: torch.Tensor, channels: int, context: int = 0, multiple: int = 1) -> 
     row = max(channels, 1) * width * x.element_size()
     whole = torch.is_grad_enabled() or not speedups.active().strips
     budget = batch * height * row if whole else BUDGET.get(x.device.type, BUDGET_ELSEWHERE)
-    rows = min(max(budget // (row * multiple), 1) * multiple, height)
+    most = max(budget // (row * multiple), 1) * multiple
+    # strips of about the same height
+    rows = min(next_multiple(math.ceil(height / math.ceil(height / most)), multiple), height)
     images = max(budget // (row * height), 1) if rows == height else 1
     for first in range(0, batch, images):
         for top in range(0, height, rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from esc_arch.layers.reflect import reflect_axis
+from esc_arch.layers.reflect import next_multiple, reflect_axis
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
@@ -30,11 +30,6 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
         if padded_height < 2 * height and padded_width < 2 * width:
             return F.pad(x, (0, padded_width - width, 0, padded_height - height), mode="reflect")
     return reflect_axis(reflect_axis(x, 2, 0, padded_height), 3, 0, padded_width)
-
-
-def next_multiple(side: int, multiple: int) -> int:
-    """Round up to a multiple; without negative numbers, which ONNX divides in another way than Python."""
-    return (side + multiple - 1) // multiple * multiple
 
 
 def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

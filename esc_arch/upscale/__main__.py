@@ -11,6 +11,7 @@ import sys
 
 import torch
 
+from esc_arch.arguments import positive
 from esc_arch.errors import UserError, one_sentence
 from esc_arch.upscale.batch import run_jobs
 from esc_arch.upscale.jobs import plan_jobs
@@ -57,24 +58,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m esc_arch.upscale", description="Enlarge pictures.")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; or a file, for one picture")
-    parser.add_argument("--scale", type=_positive, help="enlarge so many times (default: that of the weights, or 2)")
+    parser.add_argument("--scale", type=positive, help="enlarge so many times (default: that of the weights, or 2)")
     parser.add_argument("--weights", metavar="W", help="name of weights of this package, or a checkpoint")
-    parser.add_argument("--tile", type=_positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
+    parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
     parser.add_argument("--fp16", action="store_true", help="compute in half precision")
     parser.add_argument("--self-ensemble", action="store_true", help="average over eight symmetries: better, 8x slower")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--suffix", help="added to names (default: _x2 for scale 2, ...)")
     parser.add_argument("--overwrite", action="store_true", help="make results anew that are there already")
     parser.add_argument(
-        "--max-pixels", type=_positive, default=MAX_PIXELS, help=f"refuse larger pictures (default: {MAX_PIXELS})"
+        "--max-pixels", type=positive, default=MAX_PIXELS, help=f"refuse larger pictures (default: {MAX_PIXELS})"
     )
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """Name the commit of this package's source, marked where files were changed since; None outside of a checkout."""
-    folder = os.path.dirname(os.path.dirname(__file__))
+    folder = os.path.dirname(__file__)
 
     def git(*arguments: str) -> str:
         call = ["git", "-C", folder, *arguments]

@@ -1,0 +1,1 @@
+"""What each way of being fast is worth: `python -m esc_arch.benchmark`."""

@@ -1,0 +1,64 @@
+"""Peak memory of inference, each way in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from esc_arch.archs import ESC
+from esc_arch.benchmark.timing import table
+from esc_arch.layers import speedups
+from esc_arch.layers.speedups import Speedups
+from esc_arch.peak_memory import MEANING, PeakMemory
+
+
+def peak(size: tuple[int, int], arguments: dict[str, Any], device: str) -> str:
+    """Compare the peak memory of enlarging one image of `size` (H, W); return a table in Markdown."""
+    cases = {
+        "plain, materialised attention": ("Naive", Speedups.none()),
+        "plain, fused attention": ("SDPA", Speedups.none()),
+        "all": ("auto", Speedups()),
+    }
+    mebibytes = {name: _in_process(size, arguments, device, *case) for name, case in cases.items()}
+    rows = [
+        [name, f"{value:.0f}", f"{value / mebibytes['plain, fused attention']:.2f}"]
+        for name, value in mebibytes.items()
+    ]
+    header = [f"memory, {size[0]} x {size[1]}", "MiB", "of plain with fused attention"]
+    return table(header, rows) + f"\n\nMemory: {MEANING[device]}."
+
+
+def _in_process(
+    size: tuple[int, int], arguments: dict[str, Any], device: str, attn_type: str, switches: Speedups
+) -> float:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(sender, size, arguments, device, attn_type, switches))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return float("nan")  # it died, most likely of too little memory
+    finally:
+        process.join()
+
+
+def _measure(
+    sender: Connection,
+    size: tuple[int, int],
+    arguments: dict[str, Any],
+    device: str,
+    attn_type: str,
+    switches: Speedups,
+) -> None:
+    network = ESC(**arguments, attn_type=attn_type).eval().to(device)
+    with torch.no_grad(), speedups.use(switches):
+        network(torch.rand(1, 3, 32, 32, device=device))  # what is loaded at the first use belongs to no way
+        image = torch.rand(1, 3, *size, device=device)
+        memory = PeakMemory(device)
+        network(image)
+        sender.send(memory.mebibytes())

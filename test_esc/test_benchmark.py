@@ -1,0 +1,57 @@
+"""The benchmark runs, checks that all ways agree, and names what it cannot measure."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from esc_arch.benchmark.__main__ import main
+from esc_arch.layers.speedups import Speedups
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--device", "cpu", "--rounds", "1", "--blocks", "1", *arguments])
+    main()
+
+
+def test_inference_compares_every_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    call(monkeypatch, "inference", "--sizes", "20x33", "--output", str(report))
+    rows = re.findall(r"^\| ([a-z_, ]+) \| \d+ \| [\d.]+ \| (\S+) \|$", report.read_text(), re.MULTILINE)
+    names = [name for name, _ in rows]
+    assert names[:3] == ["plain", "all", "plain, fused attention"]
+    assert names[3:] == [f"all but {field.name}" for field in dataclasses.fields(Speedups)]
+    assert all(float(difference) <= 1e-5 for _, difference in rows)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_parts_training_and_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(
+        monkeypatch, "parts", "training", "memory", "precision",
+        *("--sizes", "32x32", "--memory-size", "32x48", "--patch", "8", "--batch", "2"),
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert "GFLOP/s" in out
+    assert len(re.findall(r"^\| whole network \| 1 \| [\d.]+ \| [\d.]+ \| \d+% \|$", out, re.MULTILINE)) == 1
+    assert "| training step, 2 x 8 x 8 | ms | plain / this |" in out
+    assert re.search(r"^\| all \| \d+ \| [\d.]+ \|$", out, re.MULTILINE)
+    fp32 = re.findall(r"^\| ESC\S* \| (\S+) \| \S+ \| \S+ \|$", out, re.MULTILINE)
+    assert len(fp32) == 3
+    assert all(float(difference) <= 1e-5 for difference in fp32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["speed"], "speed is nothing to measure"), (["--device", "cuda"], "--device: cuda")]
+)
+def test_mistakes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        call(monkeypatch, *arguments)
+    assert end.value.code == 1
+    assert message in capsys.readouterr().err
