@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from conftest import TINY, randomise, relative_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from esc_arch.archs import ESC, ESCFP, ESCLTE, Bicubic, ESCReal, ESCRealM
+from esc_arch.models.esc_model import COMPILES_ON_CPU
 
 LIGHT: dict[str, Any] = {"n_blocks": 3}
 XL: dict[str, Any] = {"dim": 192, "pdim": 48, "n_blocks": 8, "window_size": 48, "num_heads": 12, "use_ln": True}
@@ -143,6 +146,10 @@ def test_compile_whole_network(network: type[nn.Module]) -> None:
     for shape in [(1, 3, 16, 16), (2, 3, 11, 20)]:
         x = torch.rand(shape, dtype=torch.float64)
         assert relative_difference(compiled(x), net(x)) <= 1e-9
+    assert_same_gradients(compiled, net, x)
+
+
+def assert_same_gradients(compiled: Callable[[torch.Tensor], torch.Tensor], net: nn.Module, x: torch.Tensor) -> None:
     compiled(x).square().mean().backward()
     gradients = [parameter.grad.clone() for parameter in net.parameters()]
     net.zero_grad()
@@ -154,8 +161,11 @@ def test_compile_whole_network(network: type[nn.Module]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_compile_with_inductor(network: type[nn.Module]) -> None:
-    net, x = randomise(network(**TINY)), torch.rand(2, 3, 16, 20)
-    assert relative_difference(torch.compile(net)(x), net(x)) <= 1e-4
+    net, x = randomise(network(**TINY)).double(), torch.rand(2, 3, 16, 20, dtype=torch.float64)
+    compiled = torch.compile(net)
+    assert relative_difference(compiled(x), net(x)) <= 1e-9
+    if TorchVersion(torch.__version__) >= COMPILES_ON_CPU:
+        assert_same_gradients(compiled, net, x)
 
 
 @pytest.mark.parametrize("attn_type", ["auto", "Naive", "Flex"])

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch.torch_version import TorchVersion
 
 import esc_arch.test as esc_test
 from esc_arch import report, train
+from esc_arch.models import esc_model
 
 Options = dict[str, Any]
 Run = Callable[..., None]
@@ -266,6 +268,7 @@ def test_compiled_training(
         return original(function, backend="eager", **kwargs)
 
     monkeypatch.setattr(torch, "compile", compile_without_code_generation)
+    monkeypatch.setattr(esc_model, "COMPILES_ON_CPU", "2.0")
     run(train.main, {**tiny_options, "name": "eager", "amp": amp})
     assert not compiled
     run(train.main, {**tiny_options, "name": "compiled", "amp": amp, "compile": True})
@@ -276,7 +279,17 @@ def test_compiled_training(
         torch.testing.assert_close(traced[name], tensor, rtol=1e-3, atol=1e-4 if amp is None else 5e-3)
 
 
+def test_compiler_that_is_too_old(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**tiny_options, "is_train": True, "dist": False, "compile": True}
+    monkeypatch.setattr(esc_model, "COMPILES_ON_CPU", "99.0")
+    with pytest.raises(ValueError, match=r"compile on a CPU needs torch 99\.0 or newer, found .* set compile to false"):
+        esc_model.amp_dtype(options)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(
+    TorchVersion(torch.__version__) < esc_model.COMPILES_ON_CPU, reason="this torch generates wrong gradients"
+)
 def test_compiled_training_with_inductor(run: Run, tiny_options: Options, tmp_path: Path) -> None:
     run(train.main, {**tiny_options, "compile": True, "amp": "bf16"})
     assert (tmp_path / "experiments/tiny/models/net_g_latest.pth").is_file()

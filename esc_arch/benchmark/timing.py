@@ -13,7 +13,10 @@ Times = dict[str, float]  # seconds, by the name of the alternative
 
 
 def take_turns(alternatives: Mapping[str, Callable[[], object]], rounds: int, device: str, title: str) -> Times:
-    """Time alternatives, one run of each per round, after a round that is not counted.
+    """Time alternatives, which take turns in rounds.
+
+    In its turn each runs twice, and the second run counts: the first pays for the memory, of other sizes and given back
+    to the system, that the alternative before it has left behind.
 
     Args:
         alternatives: functions without arguments, by name.
@@ -25,16 +28,19 @@ def take_turns(alternatives: Mapping[str, Callable[[], object]], rounds: int, de
         the median of each, in seconds.
     """
     times: dict[str, list[float]] = {name: [] for name in alternatives}
-    with tqdm(total=(rounds + 1) * len(alternatives), desc=title, leave=False) as bar:
-        for _ in range(rounds + 1):
+    with tqdm(total=rounds * len(alternatives), desc=title, leave=False) as bar:
+        for _ in range(rounds):
             for name, function in alternatives.items():
+                function()
+                if device == "cuda":
+                    torch.cuda.synchronize()
                 start = time.perf_counter()
                 function()
                 if device == "cuda":
                     torch.cuda.synchronize()
                 times[name].append(time.perf_counter() - start)
                 bar.update()
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -9,9 +9,13 @@ import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from esc_arch.layers.window import pad_to_multiple
 
+# On a CPU the gradients that older compilers generate are wrong: torch 2.13 writes beyond the memory of a sum over
+# several threads, 2.6 stops at an assertion. 2.15 is right, what lies between was not tried.
+COMPILES_ON_CPU = "2.15"
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -28,7 +32,8 @@ class ESCModel(SRModel):
     the output is cropped, as in the paper's protocol and in BasicSR's SwinIRModel, for images of any size.
 
     Raises:
-        ValueError: `amp` is unknown, or `amp` or `compile` is combined with DataParallel.
+        ValueError: `amp` is unknown, `amp` or `compile` is combined with DataParallel, or `compile` is asked for on a
+            CPU where this torch cannot do it.
     """
 
     lq: torch.Tensor
@@ -107,5 +112,10 @@ def amp_dtype(opt: dict[str, Any]) -> torch.dtype | None:
         raise ValueError(
             "amp and compile cannot be used with several GPUs in one process; start the training with torchrun and "
             "--launcher pytorch, or set num_gpu to 1"
+        )
+    if opt.get("compile") and opt["num_gpu"] == 0 and TorchVersion(torch.__version__) < COMPILES_ON_CPU:
+        raise ValueError(
+            f"compile on a CPU needs torch {COMPILES_ON_CPU} or newer, found {torch.__version__}, which generates "
+            "wrong gradients; set compile to false"
         )
     return AMP_DTYPES[amp] if amp else None
