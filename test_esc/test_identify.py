@@ -12,10 +12,10 @@ from conftest import GOLDEN, TINY, randomise, relative_difference
 from torch import nn
 
 import esc_arch
-from esc_arch.archs import ELAN, ESC, ESCFP, HiT_SIR, HiT_SRF
+from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
 from esc_arch.errors import UserError
 from esc_arch.weights import build, bundled_names, identify
-from esc_arch.weights.identify import NotRecognisedError
+from esc_arch.weights.infer import NotRecognisedError
 
 LIGHT: dict[str, Any] = {"n_blocks": 3}
 XL: dict[str, Any] = {"dim": 192, "pdim": 48, "n_blocks": 8, "window_size": 48, "num_heads": 12, "use_ln": True}
@@ -63,6 +63,37 @@ def test_every_argument_is_inferred(variant: str, scale: int) -> None:
             assert found == value, name
 
 
+REAL: list[tuple[type[nn.Module], dict[str, Any]]] = [
+    (ESCReal, {}),
+    (ESCReal, {"use_dysample": True, "kernel_size": 7}),
+    *((ESCRealM, {"upsampler": upsampler, "upscaling_factor": scale})
+      for upsampler in ("nearest+conv", "pixelshuffle", "pixelshuffledirect", "dysample") for scale in (1, 2, 3, 4)),
+    (ESCRealM, {"upsampler": "conv", "upscaling_factor": 1}),
+    (ESCRealM, {"upsampler": "pixelshuffle", "mid_dim": 24}),
+    (ESCLTE, {}),
+    (ESCLTE, {"use_ln": True, "hidden_dim": 10, "hidden_list": [7, 9]}),
+    (ESCLTE, {"hidden_list": []}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "arguments"), REAL)
+def test_real_world_and_any_scale(network: type[nn.Module], arguments: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        weights = network(**{**TINY, **arguments}).state_dict()
+    identity = identify(weights)
+    assert identity.network is network
+    assert identity.any_scale == (network is ESCLTE)
+    for name, value in {**TINY, **arguments}.items():
+        assert identity.arguments[name] == value, name
+
+
+def test_marks_of_other_projects_are_no_weights() -> None:
+    source = randomise(ESCRealM(**TINY))
+    network = build({**source.state_dict(), "to_img.MetaUpsample": torch.tensor([2, 4])})
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(network(x), source.eval()(x))
+
+
 @pytest.mark.parametrize("name", ["esc_x2", "esc_x4", "escfp_x2", "hit_srf_x2"])
 def test_golden_networks_are_built_from_their_weights(name: str) -> None:
     golden = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
@@ -93,10 +124,14 @@ def without(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tens
         (lambda: {**tiny_weights(), "plk_filter": torch.zeros(4, 4)}, "do not fit ESC"),
         (lambda: {**tiny_weights(), "plk_filter": torch.zeros(4, 4, 12, 12)}, "kernel_size must be odd"),
         (lambda: without(tiny_weights(ESCFP), "lk_channel"), "look like ESCFP, but lk_channel is missing"),
-        (lambda: {**tiny_weights(), "to_img.1.weight": torch.zeros(1)}, "ESC-Real"),
-        (lambda: {"encoder." + name: tensor for name, tensor in tiny_weights().items()}, "arbitrary scales"),
-        (lambda: ELAN().state_dict(), "none of ESC, ESC-FP, HiT-SIR and HiT-SRF"),
-        (lambda: {}, "none of ESC"),
+        (lambda: {**tiny_weights(), "to_img.1.weight": torch.zeros(1)}, "to_img.1.weight is left over"),
+        (lambda: without(tiny_weights(ESCReal), "to_img.4.bias"), "look like ESCReal, but to_img.4.bias is missing"),
+        (lambda: without(tiny_weights(ESCRealM), "to_img.0.weight"), "ESCRealM, but to_img.0.weight is missing"),
+        (lambda: {**tiny_weights(ESCRealM), "to_img.8.weight": torch.zeros(1)}, "to_img.8.weight has the shape"),
+        (lambda: {"encoder." + name: tensor for name, tensor in tiny_weights().items()}, "not a whole ESCLTE"),
+        (lambda: without(tiny_weights(ESCLTE), "phase.weight"), "look like ESCLTE, but phase.weight is missing"),
+        (lambda: ELAN().state_dict(), "none of the ESC family, HiT-SIR and HiT-SRF"),
+        (lambda: {}, "none of the ESC family"),
         (lambda: without(HiT_SRF(embed_dim=24).state_dict(), "norm.bias"), "look like HiT_SRF, but norm.bias"),
         (
             lambda: HiT_SIR(embed_dim=24, hier_win_ratios=[1, 2, 3, 4, 6, 8]).state_dict(),

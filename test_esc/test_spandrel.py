@@ -12,7 +12,7 @@ from test_identify import VARIANTS, scale_argument
 from torch import nn
 
 import esc_arch
-from esc_arch.archs import ELAN, ESC, ESCFP, HiT_SIR, HiT_SRF
+from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
 from esc_arch.compat import define_torchvision_operators
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.weights import convert
@@ -59,6 +59,26 @@ def test_networks_are_recognised_and_run(
         expected = source(pad_to_multiple(x, arguments.get("window_size", 1)))[..., : 13 * scale, : 10 * scale]
     assert model(x).shape == (1, 3, 13 * scale, 10 * scale)
     torch.testing.assert_close(model(x), expected.clamp(0, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [
+        (ESCReal, {"use_dysample": True}),
+        (ESCReal, {}),
+        (ESCRealM, {"upscaling_factor": 2}),
+        (ESCRealM, {"upscaling_factor": 1}),
+    ],
+)
+def test_real_world_networks_are_recognised_and_run(
+    loader: Any, network: type[nn.Module], arguments: dict[str, Any]
+) -> None:
+    source = randomise(network(**TINY, **arguments)).eval()
+    model = loader.load_from_state_dict(source.state_dict())
+    assert type(model.model) is network
+    x = torch.rand(1, 3, 16, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), source(x).clamp(0, 1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -108,6 +128,7 @@ def test_half_precision_networks(loader: Any, network: type[nn.Module]) -> None:
         lambda: {**ESC(**TINY).state_dict(), "another": torch.zeros(1)},
         lambda: {"encoder." + name: tensor for name, tensor in ESC(**TINY).state_dict().items()},
         lambda: ELAN().state_dict(),
+        lambda: ESCLTE(**TINY).state_dict(),
     ],
 )
 def test_near_misses_do_not_match(loader: Any, weights: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esc_arch.archs import ESC
-from esc_arch.upscale.tiles import count_tiles, enlarge_in_tiles, spans
+from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles, spans
 
 
 def join(rows: object) -> torch.Tensor:
@@ -46,10 +46,38 @@ def test_what_sees_single_pixels_gives_the_same_in_tiles(
 ) -> None:
     image = torch.rand(1, 2, height, width)
 
-    def enlarge(x: torch.Tensor) -> torch.Tensor:
+    def enlarge(x: torch.Tensor, place: Place | None = None) -> torch.Tensor:
         return F.interpolate(x, scale_factor=scale, mode="nearest")
 
-    torch.testing.assert_close(join(enlarge_in_tiles(image, enlarge, scale, tile, overlap)), enlarge(image))
+    enlarged = scale * height, scale * width
+    torch.testing.assert_close(join(enlarge_in_tiles(image, enlarge, enlarged, tile, overlap)), enlarge(image))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sides=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    scales=st.tuples(st.floats(1, 4), st.floats(1, 4)),
+    tile=st.integers(8, 40),
+    overlap=st.integers(0, 4),
+)
+def test_places_of_parts_are_those_of_the_whole(
+    sides: tuple[int, int], scales: tuple[float, float], tile: int, overlap: int
+) -> None:
+    """An image of coordinates, read at the centres of the pixels of the result, gives these centres."""
+    enlarged = round(sides[0] * scales[0]), round(sides[1] * scales[1])
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in sides)
+    image = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+
+    def enlarge(part: torch.Tensor, place: Place) -> torch.Tensor:
+        assert place.steps == (sides[0] / enlarged[0], sides[1] / enlarged[1])
+        first = part[0, :, 0, 0]
+        return torch.stack(torch.meshgrid(first[0] + place.rows, first[1] + place.columns, indexing="ij"))[None]
+
+    whole = Place.of_whole(sides, enlarged)
+    assert (len(whole.rows), len(whole.columns)) == enlarged
+    expected = torch.stack(torch.meshgrid(whole.rows, whole.columns, indexing="ij"))[None]
+    tiled = join(enlarge_in_tiles(image, enlarge, enlarged, tile, overlap))
+    torch.testing.assert_close(tiled, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_network_that_sees_little_gives_the_same_in_tiles() -> None:
@@ -57,12 +85,12 @@ def test_a_network_that_sees_little_gives_the_same_in_tiles() -> None:
     kernel = torch.rand(3, 3, 9, 9) / 243
     image = torch.rand(1, 3, 70, 53)
 
-    def enlarge(x: torch.Tensor) -> torch.Tensor:
+    def enlarge(x: torch.Tensor, place: Place | None = None) -> torch.Tensor:
         return F.conv2d(x, kernel, padding=4)
 
-    tiled = join(enlarge_in_tiles(image, enlarge, 1, 32, 16))
+    tiled = join(enlarge_in_tiles(image, enlarge, (70, 53), 32, 16))
     torch.testing.assert_close(tiled, enlarge(image))
-    cut = join(enlarge_in_tiles(image, enlarge, 1, 32, 0))
+    cut = join(enlarge_in_tiles(image, enlarge, (70, 53), 32, 0))
     assert (cut - enlarge(image)).abs().max() > 0.01
 
 
@@ -75,7 +103,7 @@ def test_windows_of_tiles_are_those_of_the_image() -> None:
     image = torch.rand(1, 3, 128, 40)
     with torch.no_grad():
         whole = net(image)
-        tiled = join(enlarge_in_tiles(image, net, 2, 80, 16))
+        tiled = join(enlarge_in_tiles(image, lambda part, place: net(part), (256, 80), 80, 16))
     difference = (tiled - whole).abs().amax(dim=(0, 1, 3)) / whole.abs().max()
     assert difference[: 2 * 24].max() < 1e-5, "far above the seam at row 64 to 80"
     assert difference[2 * 120 :].max() < 1e-5, "far below it"
@@ -85,7 +113,7 @@ def test_seams_are_gradual() -> None:
     """Tiles that differ by a constant are joined by a ramp, not by a step."""
     offsets = iter([0.0, 1.0])
     image = torch.zeros(1, 1, 8, 48)
-    result = join(enlarge_in_tiles(image, lambda x: x + next(offsets), 1, 32, 16))[0, 0, 0]
+    result = join(enlarge_in_tiles(image, lambda x, place: x + next(offsets), (8, 48), 32, 16))[0, 0, 0]
     assert result[:20].max() == 0
     assert result[28:].min() == 1
     assert (result[1:] - result[:-1]).max() < 0.13
@@ -95,11 +123,11 @@ def test_seams_are_gradual() -> None:
 def test_rows_are_handed_over_early() -> None:
     calls: list[tuple[int, int]] = []
 
-    def enlarge(x: torch.Tensor) -> torch.Tensor:
+    def enlarge(x: torch.Tensor, place: Place) -> torch.Tensor:
         calls.append((x.shape[2], x.shape[3]))
         return x
 
-    rows = enlarge_in_tiles(torch.zeros(1, 3, 100, 30), enlarge, 1, 20, 4)
+    rows = enlarge_in_tiles(torch.zeros(1, 3, 100, 30), enlarge, (100, 30), 20, 4)
     assert next(rows).shape == (1, 3, 16, 30)
     assert len(calls) == 2
     list(rows)

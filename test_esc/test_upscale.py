@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, randomise
 from PIL import Image
 
-from esc_arch.archs import ESC
+from esc_arch.archs import ESC, ESCLTE
 from esc_arch.errors import UserError
 from esc_arch.upscale import batch, upscale_image
 from esc_arch.upscale.__main__ import main
@@ -134,6 +135,30 @@ def test_half_precision_and_self_ensemble(tmp_path: Path, weights: str) -> None:
     np.testing.assert_array_equal(ensemble, upscale_image(pixels, weights, self_ensemble=True))
 
 
+@pytest.mark.parametrize(("scale", "size"), [("2.7", (32, 27)), ("1.5", (18, 15)), (None, (48, 40))])
+def test_any_scale(tmp_path: Path, scale: str | None, size: tuple[int, int]) -> None:
+    network = randomise(ESCLTE(**TINY, hidden_dim=8, hidden_list=[8]))
+    write_weights(str(tmp_path / "lte.safetensors"), network.state_dict())
+    pixels = picture(tmp_path / "a.png")
+    options = [] if scale is None else ["--scale", scale]
+    weights = str(tmp_path / "lte.safetensors")
+    main([str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--weights", weights, *options])
+    assert written(tmp_path / "out") == [f"a_x{scale or 4}.png"]
+    result = np.asarray(Image.open(tmp_path / "out" / f"a_x{scale or 4}.png"))
+    assert result.shape[:2] == size
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = network.eval()(image, size=size).clamp(0, 1) * 255
+    assert np.abs(result - expected[0].permute(1, 2, 0).numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("scale", ["0.5", "nan", "inf", "two"])
+def test_impossible_scale(tmp_path: Path, weights: str, scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["a.png", "-o", str(tmp_path), "--weights", weights, "--scale", scale])
+    assert "is not a number of at least 1" in capsys.readouterr().err
+
+
 def test_memory_is_asked_for_before_it_is_used(
     tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +174,9 @@ def test_memory_is_asked_for_before_it_is_used(
     [
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/nowhere.pth"], "nowhere.pth is neither a file nor weights"),
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/a.png"], "damaged or not a checkpoint"),
-        (["{in}/a.png", "-o", "{in}/o", "--weights", "{w}", "--scale", "3"], "--scale is 3, but the network"),
+        (["{in}/a.png", "-o", "{in}/o", "--weights", "{w}", "--scale", "3"], "The scale is 3, but the network"),
+        (["{in}/a.png", "-o", "{in}/o", "--weights", "{w}", "--scale", "2.7"], "scale is 2.7, but the network"),
+        (["{in}/a.png", "-o", "{in}/o", "--scale", "2.7"], "no weights for scale 2.7 come with this package"),
         (["{in}/a.png", "-o", "{in}/o", "--scale", "9"], "no weights for scale 9 come with this package"),
         (["{in}/none.png", "-o", "{in}/o", "--weights", "{w}"], "none.png does not exist"),
         (["{in}/empty", "-o", "{in}/o", "--weights", "{w}"], "there are no pictures"),

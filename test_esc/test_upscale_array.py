@@ -11,9 +11,10 @@ import torch
 from conftest import TINY, randomise
 from torch import nn
 
-from esc_arch.archs import ESC, Bicubic, HiT_SRF
+from esc_arch.archs import ESC, ESCLTE, Bicubic, HiT_SRF
 from esc_arch.compat import define_torchvision_operators
 from esc_arch.errors import UserError
+from esc_arch.layers.lte import sample_bilinear
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale import array, memory, upscale_image
 from esc_arch.upscale.network import Enlarger, bundled_of_scale, load_enlarger
@@ -158,6 +159,28 @@ def test_networks_by_name_and_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_weights(str(tmp_path / "ESC_large_x3.safetensors"), large.state_dict())
     assert bundled_of_scale(3) == "ESC_large_x3"
     np.testing.assert_array_equal(upscale_image(image, "ESC_tiny_x3"), upscale_image(image, net))
+
+
+@pytest.mark.parametrize("scale", [1, 1.7, 3])
+def test_any_scale_in_tiles_and_by_symmetries(scale: float) -> None:
+    """A network for any scale whose colours depend on the place alone gives them in tiles and mirrored too."""
+
+    class Places(ESCLTE):
+        def query(self, x: torch.Tensor, coord: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
+            assert torch.allclose(cell * cell.new_tensor(x.shape[-2:]), cell.new_tensor(2 / scale), rtol=0.02)
+            return sample_bilinear(x, coord)
+
+    net = Places(**TINY)
+    ramp = np.linspace(0, 1, 150 * 130, dtype=np.float32).reshape(150, 130)
+    image = np.stack([ramp, ramp.reshape(130, 150).T, ramp[::-1]], axis=2)
+    whole = upscale_image(image, net, scale=scale, tile=512)
+    assert whole.shape == (round(150 * scale), round(130 * scale), 3)
+    if scale == 1:
+        np.testing.assert_allclose(whole, image, atol=1e-5)
+    np.testing.assert_allclose(upscale_image(image, net, scale=scale, tile=64), whole, atol=1e-5)
+    np.testing.assert_allclose(upscale_image(image, net, scale=scale, tile=512, self_ensemble=True), whole, atol=1e-5)
+    with pytest.raises(UserError, match="must be at least 1"):
+        upscale_image(image, net, scale=0.9)
 
 
 def test_hit_sr_and_networks_without_parameters() -> None:

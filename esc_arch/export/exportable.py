@@ -32,6 +32,15 @@ class Exportable(nn.Module):
         self.dtype = torch.float16 if half else torch.float32
         self.network.to(self.dtype)
 
+    @property
+    def smallest_side(self) -> int:
+        """The smallest side of an image that a graph for any size can take.
+
+        The graph leaves the case out that a side is a single pixel after pixel-unshuffling.
+        """
+        unshuffle = getattr(self.network, "unshuffle", 1)
+        return 1 if unshuffle == 1 else unshuffle + 1
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Enlarge `image` (B, 3, H, W), float32."""
         return self.network(image.to(self.dtype)).float()

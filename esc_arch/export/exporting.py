@@ -28,7 +28,7 @@ class Format:
     """A format: its suffix, how it is written and run, and the attention that suits it."""
 
     suffix: str
-    write: Callable[[str, nn.Module, int, formats.Metadata, int], None]
+    write: Callable[[str, Exportable, int, formats.Metadata, int], None]
     run: Callable[[str], formats.Run]
     attn_type: str
 
@@ -96,12 +96,14 @@ def _export_network(source: str, chosen: Format, target: str, half: bool, opset:
         network = identity.build(tensors)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+    exportable = Exportable(network, half)
     metadata = {
         "network": identity.network.__name__,
         "arguments": json.dumps(identity.arguments),
         "scale": str(identity.scale),
         "input": f"float32 (batch, {identity.arguments.get('in_chans', 3)}, height, width), RGB in the range [0, 1]",
         "input_range": "[0, 1]",
+        "smallest_side": str(exportable.smallest_side),
         "precision": "float16" if half else "float32",
         "made_by": f"esc_arch {__version__}, torch {torch.__version__}",
     }
@@ -110,8 +112,8 @@ def _export_network(source: str, chosen: Format, target: str, half: bool, opset:
     stem, suffix = os.path.splitext(target)
     partial = f"{stem}.partial{suffix}"
     try:
-        chosen.write(partial, Exportable(network, half), identity.scale, metadata, opset)
-        report = _compare(chosen.run(partial), network, target, identity.arguments, TOLERANCE[half])
+        chosen.write(partial, exportable, identity.scale, metadata, opset)
+        report = _compare(chosen.run(partial), exportable, network, target, identity.arguments, TOLERANCE[half])
         os.replace(partial, target)
     except OSError as error:
         raise UserError(f"-o: {target} cannot be written ({error.strerror or error}).") from error
@@ -122,7 +124,12 @@ def _export_network(source: str, chosen: Format, target: str, half: bool, opset:
 
 
 def _compare(
-    run: formats.Run, network: nn.Module, target: str, arguments: dict[str, object], tolerance: float
+    run: formats.Run,
+    exportable: Exportable,
+    network: nn.Module,
+    target: str,
+    arguments: dict[str, object],
+    tolerance: float,
 ) -> Report:
     """Compare with the network in single precision, on random images.
 
@@ -132,7 +139,8 @@ def _compare(
     channels, window = arguments.get("in_chans", 3), arguments.get("window_size", 16)
     assert isinstance(channels, int)
     assert isinstance(window, int)
-    sizes = [(1, window, window), (2, window + 5, 2 * window - 3), (3, 7, window + 1), (1, 1, 4)]
+    smallest = exportable.smallest_side
+    sizes = [(1, window, window), (2, window + 5, 2 * window - 3), (3, 7, window + 1), (1, smallest, smallest + 3)]
     shapes = [(batch, channels, height, width) for batch, height, width in sizes]
     generator, largest = torch.Generator().manual_seed(0), 0.0
     for shape in shapes:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from esc_arch.errors import UserError
+from esc_arch.export.exportable import Exportable
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Metadata = Mapping[str, str]
@@ -24,7 +24,7 @@ METADATA_FILE = "metadata.json"  # within the file
 INPUT, OUTPUT = "image", "enlarged"
 
 
-def write_onnx(file: str, network: nn.Module, scale: int, metadata: Metadata, opset: int) -> None:
+def write_onnx(file: str, network: Exportable, scale: int, metadata: Metadata, opset: int) -> None:
     """Write an ONNX model with dynamic batch, height and width, and the metadata as its properties.
 
     Raises:
@@ -63,7 +63,7 @@ def run_onnx(file: str) -> Run:
     return lambda image: torch.from_numpy(np.asarray(session.run([OUTPUT], {INPUT: image.numpy()})[0]))
 
 
-def write_torchscript(file: str, network: nn.Module, scale: int, metadata: Metadata, opset: int) -> None:
+def write_torchscript(file: str, network: Exportable, scale: int, metadata: Metadata, opset: int) -> None:
     """Write a TorchScript module, traced for any batch, height and width, with the metadata beside it."""
     with torch.no_grad(), _quiet():
         traced = torch.jit.trace(network, (torch.rand(EXAMPLE),), check_trace=False)
@@ -76,7 +76,7 @@ def run_torchscript(file: str) -> Run:
         return torch.jit.load(file, map_location="cpu")
 
 
-def write_pt2(file: str, network: nn.Module, scale: int, metadata: Metadata, opset: int) -> None:
+def write_pt2(file: str, network: Exportable, scale: int, metadata: Metadata, opset: int) -> None:
     """Write an exported program of PyTorch with dynamic batch, height and width, and the metadata beside it.
 
     Raises:
@@ -101,8 +101,8 @@ def import_extra(package: str) -> Any:
         raise UserError(f"{package} is not installed; run pip install 'esc_arch[onnx]'") from error
 
 
-def _exported_program(network: nn.Module) -> torch.export.ExportedProgram:
-    """Trace a network for any batch, height and width from one on."""
+def _exported_program(network: Exportable) -> torch.export.ExportedProgram:
+    """Trace a network for any batch, and any height and width from `smallest_side` on."""
     from torch.fx.experimental import _config
 
     if not hasattr(_config, "backed_size_oblivious"):
@@ -111,8 +111,8 @@ def _exported_program(network: nn.Module) -> torch.export.ExportedProgram:
         )
     sizes = {
         0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH),
-        2: torch.export.Dim("height", min=1, max=LARGEST_SIDE),
-        3: torch.export.Dim("width", min=1, max=LARGEST_SIDE),
+        2: torch.export.Dim("height", min=network.smallest_side, max=LARGEST_SIDE),
+        3: torch.export.Dim("width", min=network.smallest_side, max=LARGEST_SIDE),
     }
     oblivious: Any = _config
     with torch.no_grad(), oblivious.patch(backed_size_oblivious=True), _quiet():

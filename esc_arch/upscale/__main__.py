@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from esc_arch.arguments import positive
+from esc_arch.arguments import factor, positive
 from esc_arch.errors import UserError, one_sentence
 from esc_arch.upscale.batch import run_jobs
 from esc_arch.upscale.jobs import plan_jobs
@@ -26,12 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 1 when a picture could not be enlarged."""
     args = _parse(argv)
     device = _choose_device(args.device)
-    enlarger = load_enlarger(
-        args.weights or bundled_of_scale(args.scale or DEFAULT_SCALE), self_ensemble=args.self_ensemble, half=args.fp16
-    )
-    if args.scale not in (None, enlarger.scale):
-        raise UserError(f"--scale is {args.scale}, but the network of --weights enlarges {enlarger.scale} times.")
-    suffix = f"_x{enlarger.scale}" if args.suffix is None else args.suffix
+    weights = args.weights or bundled_of_scale(args.scale or DEFAULT_SCALE)
+    enlarger = load_enlarger(weights, self_ensemble=args.self_ensemble, half=args.fp16).at_scale(args.scale)
+    suffix = f"_x{enlarger.scale:g}" if args.suffix is None else args.suffix
     jobs = plan_jobs(args.inputs, args.output, suffix)
     enlarger = enlarger.to(device, args.fp16)
     try:
@@ -58,7 +55,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m esc_arch.upscale", description="Enlarge pictures.")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; or a file, for one picture")
-    parser.add_argument("--scale", type=positive, help="enlarge so many times (default: that of the weights, or 2)")
+    parser.add_argument(
+        "--scale",
+        type=factor,
+        help="enlarge so many times, 2.7 too with weights of ESC+LTE (default: that of the weights, or 2)",
+    )
     parser.add_argument("--weights", metavar="W", help="name of weights of this package, or a checkpoint")
     parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
     parser.add_argument("--fp16", action="store_true", help="compute in half precision")

@@ -14,7 +14,7 @@ from torch import nn
 from esc_arch.errors import UserError
 from esc_arch.upscale.memory import choose_tile, fit_tile, free_memory, overlap_of
 from esc_arch.upscale.network import Enlarger, load_enlarger
-from esc_arch.upscale.tiles import count_tiles, enlarge_in_tiles
+from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles
 
 Pixels = np.ndarray[Any, Any]
 RANGES = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -24,6 +24,7 @@ def upscale_image(
     image: Pixels,
     weights: str | os.PathLike[str] | nn.Module,
     *,
+    scale: float | None = None,
     tile: int | None = None,
     self_ensemble: bool = False,
 ) -> Pixels:
@@ -34,14 +35,15 @@ def upscale_image(
             whole range, or float32 in [0, 1].
         weights: the name of weights that come with this package, the path of a checkpoint, or a network, which runs
             where it is and is left in evaluation mode; see `esc_arch.upscale.network.load_enlarger`.
+        scale: any number from 1 on where the network is ESC+LTE; None takes the network's own.
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
 
     Returns:
-        the enlarged image, (S * H, S * W[, C]), of the same type.
+        the enlarged image, (S * H, S * W[, C]), rounded, of the same type.
 
     Raises:
-        UserError: the weights cannot be used.
+        UserError: the weights cannot be used, or not at this scale.
         ValueError: the image has another shape or type.
     """
     image = np.asarray(image)
@@ -52,7 +54,8 @@ def upscale_image(
             "image must have shape (H, W) or (H, W, 1 to 4) and type uint8, uint16 or float32, got "
             f"{image.shape} and {image.dtype}"
         )
-    enlarged = enlarge_pixels(pixels, load_enlarger(weights, self_ensemble=self_ensemble), tile)
+    enlarger = load_enlarger(weights, self_ensemble=self_ensemble).at_scale(scale)
+    enlarged = enlarge_pixels(pixels, enlarger, tile)
     return enlarged[..., 0] if flat else enlarged
 
 
@@ -112,19 +115,19 @@ def _enlarge_planes(
 ) -> Pixels:
     height, width, channels = pixels.shape
     whole = RANGES[pixels.dtype.name]
-    result = np.empty((height * enlarger.scale, width * enlarger.scale, channels), pixels.dtype)
+    result = np.empty((*enlarger.enlarged(height, width), channels), pixels.dtype)
     result[..., -1] = pixels[0, 0, -1]  # alpha that is the same everywhere; else it is overwritten
 
-    def enlarge(part: torch.Tensor) -> torch.Tensor:
+    def enlarge(part: torch.Tensor, place: Place) -> torch.Tensor:
         grey = part.shape[1] == 1
-        enlarged = enlarger(part.expand(-1, 3, -1, -1).float() / whole)
+        enlarged = enlarger(part.expand(-1, 3, -1, -1).float() / whole, place)
         on_tile()
         return enlarged.mean(dim=1, keepdim=True) if grey else enlarged
 
     for plane in planes:
         image = torch.from_numpy(np.require(pixels[..., plane], requirements=["C", "W"])).permute(2, 0, 1)[None]
         top = 0
-        for rows in enlarge_in_tiles(image, enlarge, enlarger.scale, tile, overlap):
+        for rows in enlarge_in_tiles(image, enlarge, enlarger.enlarged(height, width), tile, overlap):
             rows = rows[0].permute(1, 2, 0).mul_(whole)
             target = result[top : top + rows.shape[0], :, plane]
             target[:] = (rows if whole == 1 else rows.round_()).clamp_(0, whole).numpy()

@@ -88,7 +88,7 @@ def _run(job: Job, enlarger: Enlarger, tile: int | None, max_pixels: int) -> Non
     write_picture(job.target, replace(picture, pixels=pixels))
 
 
-def _check_memory(picture: Picture, scale: int) -> None:
+def _check_memory(picture: Picture, scale: float) -> None:
     """Raise UserError where the result, and what writes it, do not fit into memory, and the process might be ended."""
     needed, free = scale**2 * picture.pixels.nbytes * (1 + ENCODING), free_memory()
     if needed > free:

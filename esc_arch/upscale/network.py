@@ -13,8 +13,9 @@ from torch import nn
 from esc_arch.check import SCALE_ARGUMENTS
 from esc_arch.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
-from esc_arch.weights import bundled_names, identify, read_weights
-from esc_arch.weights.identify import NotRecognisedError
+from esc_arch.upscale.tiles import Place
+from esc_arch.weights import Identity, bundled_names, identify, read_weights
+from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import weights_file
 
 LARGEST_WINDOW_OF_HIT_SR = 64
@@ -25,18 +26,20 @@ class Enlarger:
     """Enlarges one image at a time.
 
     Args:
-        network: from (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W).
+        network: from (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W), or with the arguments of `ESCLTE.forward`.
         scale: S.
+        any_scale: whether the network takes coordinates, so that S may be any number from 1 on.
         window: inputs are padded by reflection to a multiple of it, and outputs cropped, as in evaluation.
         grid: where tiles should start, so that the network divides them into windows as it divides the image.
         self_ensemble: average over the eight symmetries of the square.
     """
 
     network: nn.Module
-    scale: int
+    scale: float
     window: int = 1
     grid: int = 1
     self_ensemble: bool = False
+    any_scale: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -56,15 +59,43 @@ class Enlarger:
         self.network.to(device=device, dtype=torch.float16 if half else torch.float32)
         return self
 
+    def at_scale(self, scale: float | None) -> Enlarger:
+        """Return the enlarger for a scale; None takes that of the network.
+
+        Raises:
+            UserError: the network has another scale.
+        """
+        if scale is None or scale == self.scale:
+            return self
+        if not self.any_scale:
+            raise UserError(f"The scale is {scale:g}, but the network of the weights enlarges {self.scale:g} times.")
+        if scale < 1:
+            raise UserError(f"The scale must be at least 1, got {scale:g}.")
+        return replace(self, scale=scale)
+
+    def enlarged(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the result for those of an image."""
+        return round(self.scale * height), round(self.scale * width)
+
     @torch.inference_mode()
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Enlarge `image` (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W), float32, clamped to [0, 1].
+    def __call__(self, image: torch.Tensor, place: Place | None = None) -> torch.Tensor:
+        """Enlarge an image, or a part of one.
+
+        Args:
+            image: (1, 3, H, W) in [0, 1].
+            place: where the pixels of the result are; None for a whole image.
+
+        Returns:
+            (1, 3, H', W'), float32, clamped to [0, 1].
 
         Raises:
             UserError: the network's numbers overflowed.
         """
         image = image.to(device=self.device, dtype=self.dtype)
-        results = [self._enlarge(image)] if not self.self_ensemble else self._all_symmetries(image)
+        if place is None:
+            sides = image.shape[-2], image.shape[-1]
+            place = Place.of_whole(sides, self.enlarged(*sides))
+        results = self._all_symmetries(image, place) if self.self_ensemble else [self._enlarge(image, place)]
         mean = torch.stack(results).mean(dim=0) if len(results) > 1 else results[0]
         if not torch.isfinite(mean).all():
             half = self.dtype == torch.float16
@@ -72,18 +103,26 @@ class Enlarger:
             raise UserError(f"the network gave no numbers: {reason}")
         return mean.clamp(0, 1)
 
-    def _enlarge(self, image: torch.Tensor) -> torch.Tensor:
-        height, width = image.shape[-2:]
-        enlarged = self.network(pad_to_multiple(image, self.window))
-        return enlarged[..., : self.scale * height, : self.scale * width].float()
+    def _enlarge(self, image: torch.Tensor, place: Place) -> torch.Tensor:
+        height, width = len(place.rows), len(place.columns)
+        if not self.any_scale:
+            return self.network(pad_to_multiple(image, self.window))[..., :height, :width].float()
+        rows, columns = (
+            (2 * centres / side - 1).float()
+            for centres, side in zip((place.rows, place.columns), image.shape[-2:], strict=True)
+        )
+        coord = torch.cartesian_prod(rows, columns)[None].to(self.device)  # (1, H' * W', 2)
+        cell = coord.new_tensor([2 * step / side for step, side in zip(place.steps, image.shape[-2:], strict=True)])
+        colours = self.network(image, coord=coord, cell=cell.expand_as(coord))
+        return colours.float().transpose(1, 2).reshape(1, -1, height, width)
 
-    def _all_symmetries(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def _all_symmetries(self, image: torch.Tensor, place: Place) -> list[torch.Tensor]:
         results = []
         for turns in range(4):
-            for mirrored in (False, True):
-                turned = image.rot90(turns, (-2, -1))
-                result = self._enlarge(turned.flip(-1) if mirrored else turned)
-                results.append((result.flip(-1) if mirrored else result).rot90(-turns, (-2, -1)))
+            width = image.shape[-1]
+            mirrored = self._enlarge(image.flip(-1), place.mirrored(width)).flip(-1)
+            results += [result.rot90(-turns, (-2, -1)) for result in (self._enlarge(image, place), mirrored)]
+            image, place = image.rot90(1, (-2, -1)), place.turned(width)
         return results
 
 
@@ -117,28 +156,35 @@ def load_enlarger(
     else:
         if identity.arguments.get("in_chans", 3) != 3:
             raise UserError(f"{file}: the network is not for RGB images; choose one that is.")
-        enlarger = Enlarger(identity.build(tensors), identity.scale, *_windows(identity.arguments))
+        enlarger = _of_identity(identity.build(tensors), identity)
     return replace(enlarger, self_ensemble=self_ensemble)
 
 
-def bundled_of_scale(scale: int) -> str:
+def bundled_of_scale(scale: float) -> str:
     """Name the weights for a scale that come with this package, the largest network where there are several.
 
     Raises:
         UserError: there are none.
     """
-    names = [name for name in bundled_names() if name.endswith(f"_x{scale}")]
+    names = [name for name in bundled_names() if name.endswith(f"_x{scale:g}")]
     if not names:
         there = ", ".join(bundled_names()) or "there are none"
-        raise UserError(f"--weights: no weights for scale {scale} come with this package ({there}); name a checkpoint.")
+        raise UserError(
+            f"--weights: no weights for scale {scale:g} come with this package ({there}); name a checkpoint."
+        )
     return max(names, key=lambda name: os.path.getsize(weights_file(name)))
 
 
-def _windows(arguments: dict[str, Any]) -> tuple[int, int]:
-    """Return the window to pad to, and the grid of windows, of a network of this package."""
-    if "window_size" in arguments:
-        return arguments["window_size"], arguments["window_size"]
-    return 1, LARGEST_WINDOW_OF_HIT_SR
+def _of_identity(network: nn.Module, identity: Identity) -> Enlarger:
+    """Make the enlarger of a network of this package."""
+    window = identity.arguments.get("window_size")
+    if window is None:
+        return Enlarger(network, identity.scale, 1, LARGEST_WINDOW_OF_HIT_SR)
+    if identity.any_scale:
+        scale = network.upscaling_factor
+        assert isinstance(scale, int | float)
+        return Enlarger(network, scale, 1, window, any_scale=True)
+    return Enlarger(network, identity.scale, window, window * getattr(network, "unshuffle", 1))
 
 
 def _of_module(network: nn.Module) -> Enlarger:
@@ -152,7 +198,7 @@ def _of_module(network: nn.Module) -> Enlarger:
                 f"{type(network).__name__} does not say its scale; give it an attribute upscaling_factor."
             ) from None
         return Enlarger(network, scale)
-    return Enlarger(network, identity.scale, *_windows(identity.arguments))
+    return _of_identity(network, identity)
 
 
 def _of_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError, half: bool) -> Enlarger:

@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PNG_SIGNATURE_AND_HEADER = 33  # bytes, to the end of the first chunk
 
 
-def check_target(file: str, picture: Picture, scale: int) -> None:
+def check_target(file: str, picture: Picture, scale: float) -> None:
     """Check that a format can hold the enlarged picture, before it is computed.
 
     Args:
@@ -37,7 +37,7 @@ def check_target(file: str, picture: Picture, scale: int) -> None:
     suffix = os.path.splitext(file)[1].lower()
     if suffix not in FORMATS:
         raise UserError(f"{file}: the suffix must be one of {', '.join(FORMATS)}.")
-    image_format, side = FORMATS[suffix], scale * max(picture.pixels.shape[:2])
+    image_format, side = FORMATS[suffix], round(scale * max(picture.pixels.shape[:2]))
     problem = None
     if side > LARGEST_SIDE.get(image_format, side):
         problem = f"cannot be {side} pixels wide or high"
