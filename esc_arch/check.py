@@ -166,6 +166,7 @@ def _check_pretrained(path: Options, key: str, network: nn.Module) -> None:
 def _check_model_options(opt: Options) -> None:
     from basicsr.utils.registry import MODEL_REGISTRY
 
+    from esc_arch.metrics import load_metric
     from esc_arch.models.esc_model import ESCModel, amp_dtype
 
     model = MODEL_REGISTRY.get(opt["model_type"])
@@ -175,6 +176,11 @@ def _check_model_options(opt: Options) -> None:
         raise UserError(f"amp: {error}.") from error
     if (dtype is not None or opt.get("compile")) and not issubclass(model, ESCModel):
         raise UserError(f"amp and compile are options of model_type ESCModel, not of {opt['model_type']}.")
+    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
+        if metric.get("type") == "calculate_pyiqa":
+            if "metric" not in metric:
+                raise UserError(f"val: metrics: {name} has no option metric; add the name of a metric of pyiqa.")
+            load_metric(metric["metric"])  # with its weights, which are hours away from the first validation
 
 
 def _check_degradation(opt: Options) -> None:

@@ -19,7 +19,7 @@ from esc_arch import compat
 
 
 def attach() -> None:
-    """Mend BasicSR and register this package's networks, data sets and models, now or when BasicSR is imported."""
+    """Mend BasicSR and register all networks, data sets, metrics and models here, now or when it is imported."""
     if "basicsr" in sys.modules:
         _after_import()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
@@ -44,6 +44,7 @@ def _after_import() -> None:
         mend()
     register_networks()
     importlib.import_module("esc_arch.data")
+    importlib.import_module("esc_arch.metrics")
     importlib.import_module("esc_arch.models")
 
 

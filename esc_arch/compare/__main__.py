@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = read_rows(args.files, args.weights, args.sets)
     for row in rows:
         row.timed = not args.scores_only
+        row.metrics = tuple(dict.fromkeys(args.metrics))
     extra = materialised_rows(rows) if args.claims else []
     rows = in_every_dtype([*(bicubic_rows(rows) if args.bicubic else []), *rows, *extra], args.dtype)
     sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
@@ -111,6 +112,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--repeats", type=positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")
     add("--warmup", type=count, help="forward passes before them (1 on a CPU, 20 on a GPU)")
     add("--sets", nargs="+", metavar="NAME", help="data sets of the option files to score on (all but training sets)")
+    add(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="METRIC",
+        type=str.lower,
+        help="score by these too: niqe, or any of pyiqa such as lpips, dists, musiq, maniqa, clipiqa",
+    )
     add("--bicubic", action="store_true", help="add a line with PSNR and SSIM of bicubic enlargement")
     add("--scores-only", action="store_true", help="PSNR and SSIM alone, no latency, memory and MACs")
     claims = "try the paper's claims of speed: needs ESC and HiT-SRF at x4, ESC at x2; adds ESC with Naive attention"

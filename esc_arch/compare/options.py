@@ -29,6 +29,7 @@ class Row:
         sets: sections of `datasets` to score on, by the name of the data set.
         weights: checkpoint to score with, None for a network without parameters or without a checkpoint.
         param_key: entry of the checkpoint to take.
+        metrics: what to score by besides PSNR and SSIM: `niqe`, or the name of a metric of pyiqa.
         dtype: `fp32`, or `fp16` or `bf16` for autocast.
         remark: why there is no score, when this is no mistake.
         problems: what went wrong, by task; `""` stands for the row as a whole.
@@ -42,6 +43,7 @@ class Row:
     sets: dict[str, Options] = field(default_factory=dict)
     weights: str | None = None
     param_key: str | None = None
+    metrics: tuple[str, ...] = ()
     dtype: str = "fp32"
     remark: str = ""
     problems: dict[str, str] = field(default_factory=dict)
@@ -103,7 +105,8 @@ def bicubic_rows(rows: list[Row]) -> list[Row]:
         if row.content and sets and row.scale not in baselines:
             content = deepcopy(row.content)
             content.update(network_g={"type": "Bicubic", "upscaling_factor": row.scale}, model_type="SRModel", path={})
-            baselines[row.scale] = Row(f"bicubic x{row.scale}", row.file, content, row.scale, False, sets)
+            bicubic = replace(row, label=f"bicubic x{row.scale}", content=content, timed=False, sets=sets)
+            baselines[row.scale] = replace(bicubic, weights=None, remark="", problems={})
     return list(baselines.values())
 
 

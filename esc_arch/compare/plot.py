@@ -58,7 +58,7 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
     except ImportError as error:
         raise ImportError("matplotlib is missing; pip install 'esc_arch[compare]'") from error
 
-    scored = [line for line in lines if name in line["quality"]]
+    scored = [line for line in lines if "psnr" in line["quality"].get(name, {})]
     bubbles = [line for line in scored if "latency_ms" in line]
     bubbles.sort(key=lambda line: -(line["memory_mib"] or 0))  # small ones in front of large ones
     figure = Figure(figsize=(7.4, 4.4), layout="constrained")

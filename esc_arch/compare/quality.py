@@ -25,21 +25,23 @@ def score(job: Job, name: str) -> dict[str, Any]:
         name: one of the data sets of the row.
 
     Returns:
-        `psnr` in dB and `ssim`, both of the Y channel, averaged over the images, and their number `images`.
+        `psnr` in dB and `ssim`, both of the Y channel, and the further metrics of the row, averaged over the images,
+        and their number `images`. Where there is no GT, what needs none.
 
     Raises:
-        UserError: the data set, the checkpoint or the model type cannot be used.
+        UserError: the data set, the checkpoint, the model type or a metric cannot be used.
     """
     from basicsr.data import build_dataloader, build_dataset
     from basicsr.models import build_model
     from basicsr.utils.registry import MODEL_REGISTRY
 
     row, dataset = job.row, dict(job.row.sets[name])
-    if dataset.get("dataroot_gt") is None:
+    metrics = _metrics(job, has_gt=dataset.get("dataroot_gt") is not None)
+    if not metrics:
         raise UserError(f"{row.file}: datasets: {name} has no dataroot_gt, so there is nothing to compare with.")
     check_dataset(dataset, f"{row.file}: datasets: {name}")
     _check_weights(row)
-    opt = _options(job, dataset)
+    opt = _options(job, dataset, metrics)
     if opt["model_type"] not in MODEL_REGISTRY:
         raise UserError(f"{row.file}: model_type {opt['model_type']!r} is unknown.")
     torch.manual_seed(0)
@@ -58,13 +60,30 @@ def score(job: Job, name: str) -> dict[str, Any]:
     return {**{metric: float(value) for metric, value in model.metric_results.items()}, "images": len(loader)}
 
 
-def _options(job: Job, dataset: Options) -> Options:
+def _metrics(job: Job, has_gt: bool) -> Options:
+    """Write the section `metrics`: PSNR and SSIM cropped as the option file says, the others of whole images."""
+    from esc_arch.metrics.pyiqa_metric import load_metric, needs_gt
+
+    row = job.row
+    own = (row.content.get("val") or {}).get("metrics") or {}
+    crops = [metric["crop_border"] for metric in own.values() if metric.get("crop_border") is not None]
+    common = {"crop_border": crops[0] if crops else row.scale, "test_y_channel": True}
+    metrics: Options = {}
+    if has_gt:
+        metrics["psnr"] = {"type": "calculate_psnr", **common}
+        metrics["ssim"] = {"type": "calculate_ssim", **common}
+    for name in row.metrics:
+        if name == "niqe":  # BasicSR's comes with its parameters
+            metrics[name] = {"type": "calculate_niqe", "crop_border": 0}
+        elif has_gt or not needs_gt(load_metric(name, job.protocol.device)):
+            metrics[name] = {"type": "calculate_pyiqa", "metric": name, "device": job.protocol.device}
+    return metrics
+
+
+def _options(job: Job, dataset: Options, metrics: Options) -> Options:
     """Complete an option file as BasicSR's `parse_options` does for testing, with the metrics of the comparison."""
     row = job.row
     opt = deepcopy(row.content)
-    metrics = (opt.get("val") or {}).get("metrics") or {}
-    crops = [metric["crop_border"] for metric in metrics.values() if "crop_border" in metric]
-    common = {"crop_border": crops[0] if crops else row.scale, "test_y_channel": True}
     opt.setdefault("model_type", "SRModel")
     opt.update(
         name=str(opt.get("name", row.label)),
@@ -84,10 +103,7 @@ def _options(job: Job, dataset: Options) -> Options:
         val={
             "save_img": False,
             "suffix": None,
-            "metrics": {
-                "psnr": {"type": "calculate_psnr", **common},
-                "ssim": {"type": "calculate_ssim", **common},
-            },
+            "metrics": metrics,
         },
     )
     return opt

@@ -54,7 +54,8 @@ class Plan:
         if task == "speed":
             return key_of(common, self.sizes[row.scale], vars(protocol), row.dtype)
         rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
-        return key_of(common, row.sets[task], rest, row.param_key, digest(row.weights), protocol.device, row.dtype)
+        weights = row.param_key, digest(row.weights)
+        return key_of(common, row.sets[task], rest, *weights, protocol.device, row.dtype, row.metrics)
 
     def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
         """Yield what a process does: row, round and tasks. The networks take turns, every other round backwards, so

@@ -13,6 +13,7 @@ from esc_arch.compare.runner import Plan
 from esc_arch.peak_memory import MEANING
 
 Line = dict[str, Any]
+LOWER_IS_BETTER = ("niqe", "lpips", "dists")
 
 
 def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any]:
@@ -67,7 +68,18 @@ def conventions(plan: Plan) -> list[str]:
         f"Memory: {MEANING[protocol.device]}.",
         f"PSNR in dB and SSIM of the Y channel by BasicSR's validation ({precision}), borders cropped as the option "
         "file says, or else by the scale.",
+        *_perceptual({metric for row in plan.rows for metric in row.metrics}),
     ]
+
+
+def _perceptual(metrics: set[str]) -> list[str]:
+    """Say what the further metrics mean, where there are any."""
+    if not metrics:
+        return []
+    lower = ", ".join(name.upper() for name in LOWER_IS_BETTER if name in metrics)
+    sources = (["BasicSR (NIQE)"] if "niqe" in metrics else []) + (["pyiqa"] if metrics - {"niqe"} else [])
+    direction = f" Lower is better: {lower}." if lower else ""
+    return [f"Further metrics by {' and '.join(sources)}, on whole images.{direction}"]
 
 
 def _line(plan: Plan, record: Record, row: Any) -> Line:

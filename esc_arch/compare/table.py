@@ -14,6 +14,7 @@ from esc_arch.compare.paper_table import claims_separated, sections
 Line = dict[str, Any]
 NOTE_WIDTH = 60
 NOTHING, FAILED = "-", "failed"
+DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2}  # of metrics that are not between 0 and 1
 
 
 def columns(lines: list[Line]) -> list[str]:
@@ -23,6 +24,15 @@ def columns(lines: list[Line]) -> list[str]:
         known = line["quality"].keys() | line["problems"].keys()
         names.update(dict.fromkeys(name for name in line["sets"] if name in known))
     return list(names)
+
+
+def metrics(lines: list[Line], name: str) -> list[str]:
+    """Name the metrics that any network has a result of on a data set, PSNR and SSIM first."""
+    found: dict[str, None] = {}
+    for line in lines:
+        found.update(dict.fromkeys(line["quality"].get(name, {})))
+    found.pop("images", None)
+    return list(found) or ["psnr", "ssim"]
 
 
 def groups(lines: list[Line]) -> list[tuple[str, list[Line]]]:
@@ -64,17 +74,17 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 def comma_separated(summary: dict[str, Any]) -> str:
     """Write the figures unrounded, a network in a row; what was not measured is empty."""
-    sets = columns(summary["networks"])
+    scored = [(name, metric) for name in columns(summary["networks"]) for metric in metrics(summary["networks"], name)]
     own = ["label", "file", "type", "scale", "dtype", "parameters", "macs"]
     ratios = ["latency", "paper_latency", "memory", "paper_memory"]
     head = [*own, "latency_median_ms", "latency_q1_ms", "latency_q3_ms", "memory_mib"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, *(f"{metric}_{name}" for name in sets for metric in ("psnr", "ssim")),
+    writer.writerow([*head, *(f"{metric}_{name}" for name, metric in scored),
                      *(f"{ratio}_over_esc" for ratio in ratios), "note"])  # fmt: skip
     for line in summary["networks"]:
         latency = line.get("latency_ms", {})
-        scores = [line["quality"].get(name, {}).get(metric) for name in sets for metric in ("psnr", "ssim")]
+        scores = [line["quality"].get(name, {}).get(metric) for name, metric in scored]
         figures = [line.get(name) for name in own]
         times = [latency.get(name) for name in ("median", "q1", "q3")]
         relative = [line.get("relative_to_esc", {}).get(ratio) for ratio in ratios]
@@ -109,9 +119,11 @@ def note(line: Line) -> str:
 
 def cells(lines: list[Line]) -> list[list[str]]:
     """Write the figures of networks as text, below a head."""
-    sets = columns(lines)
+    scored = [(name, metrics(lines, name)) for name in columns(lines)]
     head = ["network", "scale", "params (K)", "MACs (G)", "latency (ms)", "quartiles", "memory (MiB)"]
-    head += [title for name in sets for title in (f"{name} PSNR", "SSIM")]
+    head += [
+        title for name, (first, *others) in scored for title in (f"{name} {first.upper()}", *map(str.upper, others))
+    ]
     body = []
     for line in lines:
         dead = bool({"", "parameters"} & line["problems"].keys())
@@ -130,11 +142,11 @@ def cells(lines: list[Line]) -> list[list[str]]:
             cell("speed", latency and f"{_milliseconds(latency['q1'])} - {_milliseconds(latency['q3'])}"),
             cell("speed", None if memory is None else f"{memory:.0f}"),
         ]
-        for name in sets:
-            scores = line["quality"].get(name)
+        for name, names in scored:
+            scores = line["quality"].get(name, {})
             row += [
-                cell(name, scores and f"{scores['psnr']:.3f}"),
-                cell(name, scores and f"{scores['ssim']:.4f}"),
+                cell(name, f"{scores[metric]:.{DIGITS.get(metric, 4)}f}" if metric in scores else None)
+                for metric in names
             ]
         body.append([*row, note(line)])
     return [[*head, "note"], *body]
