@@ -77,7 +77,7 @@ def _input_size(args: argparse.Namespace, scale: int) -> Size:
     if args.size is not None:
         return args.size
     width, height = args.output_size
-    # up, as the published operations at x3 are counted: on 240 x 427
+    # up, so that the output is no smaller than asked for: 240 x 427 at x3
     return -(-height // scale), -(-width // scale)
 
 
