@@ -74,7 +74,7 @@ def test_macs_of_a_network_that_reads_values() -> None:
 
 def test_input_size() -> None:
     assert _input_size(_parse(["a.yml"]), 4) == (180, 320)
-    assert _input_size(_parse(["a.yml"]), 3) == (240, 427), "rounded up, as the published counts of operations"
+    assert _input_size(_parse(["a.yml"]), 3) == (240, 427), "rounded up"
     assert _input_size(_parse(["a.yml", "--output-size", "100x60"]), 2) == (30, 50)
     assert _input_size(_parse(["a.yml", "--size", "30x50"]), 2) == (30, 50)
 

@@ -195,3 +195,21 @@ def test_bundled_weights_load_and_have_a_model_card() -> None:
         scale = esc_arch.load(name).upscaling_factor
         assert name.endswith(f"_x{scale}")
         assert (BUNDLED / f"{name}.md").is_file()
+
+
+def test_bundled_weights_beat_bicubic() -> None:
+    from basicsr.metrics import calculate_psnr
+    from basicsr.utils.matlab_functions import imresize
+    from skimage import data
+
+    gt = data.coffee()[60:252, 150:342]  # RGB, not among the training images
+    for name in bundled_names():
+        network = esc_arch.load(name)
+        scale = network.upscaling_factor
+        lq = (imresize(gt / 255, 1 / scale) * 255).round().clip(0, 255).astype("uint8")
+        bicubic = (imresize(lq / 255, scale) * 255).round().clip(0, 255)
+        psnr, baseline = (
+            calculate_psnr(image[..., ::-1], gt[..., ::-1], crop_border=scale, test_y_channel=True)
+            for image in (esc_arch.upscale_image(lq, network), bicubic)
+        )
+        assert psnr > baseline + 0.5, name

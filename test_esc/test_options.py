@@ -14,7 +14,8 @@ from conftest import OPTIONS
 from esc_arch import archs
 from esc_arch.check import build_checked
 
-OTHER_PROTOCOLS = ("_ESC_Real", "_ESC_LTE", "_ESC_DFLIP")  # tested in test_options_family.py
+# tested below and in test_options_family.py
+OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP")
 FILES = [f for f in sorted(OPTIONS.glob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}
@@ -99,6 +100,19 @@ def test_test_file_tests_what_its_training_file_trains(file: Path) -> None:
     assert opt["path"]["pretrain_network_g"] == f"experiments/{trained}/models/net_g_latest.pth"
     tested = [dict(d) for d in opt["datasets"].values()]
     assert tested == [dict(d) for phase, d in training["datasets"].items() if phase != "train"]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bundled_weights_have_their_files(scale: int) -> None:
+    name = f"ESC_light_x{scale}"
+    training, opt = load(OPTIONS / f"bundled_{name}.yml"), load(OPTIONS / f"test_bundled_{name}.yml")
+    published = load(OPTIONS / f"test_{name}.yml")
+    assert training["network_g"] == opt["network_g"] == published["network_g"]
+    assert opt["path"]["pretrain_network_g"] == f"{name}.pth"
+    assert list(opt["datasets"].values()) == list(published["datasets"].values())[:3]
+    assert (opt["val"], opt["scale"]) == (published["val"], scale)
+    if scale != 2:
+        assert training["path"]["pretrain_network_g"] == "experiments/bundled_ESC_light_x2/models/net_g_latest.pth"
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
