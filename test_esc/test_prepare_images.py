@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -188,3 +190,17 @@ def test_parallel_run_stops_at_a_full_disk_and_tells_a_killed_worker(tmp_path: P
         run_parallel(_work, [f"{tmp_path}/killed"], workers=1)
     with pytest.raises(UserError, match="--workers must be at least 1"):
         run_parallel(_work, [], workers=0)
+
+
+def test_parallel_run_after_threads_have_run(tmp_path: Path) -> None:
+    # a copy of a process in which OpenCV has used its threads would wait for them forever
+    command = (
+        "import cv2, numpy, sys\n"
+        "cv2.GaussianBlur(numpy.zeros((2000, 2000, 3), numpy.float32), (31, 31), 5)\n"
+        "from esc_arch.prepare.parallel import run_parallel\n"
+        "from test_prepare_images import _work\n"
+        "run_parallel(_work, [sys.argv[1]], workers=1)\n"
+    )
+    folder = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", command, f"{tmp_path}/one"], cwd=folder, check=True, timeout=300)
+    assert os.listdir(tmp_path) == ["one"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
 from esc_arch.compare.options import Row
 from esc_arch.compare.record import Record, digest, key_of
+from esc_arch.processes import clean_processes
 
 LOG = "messages.log"
 TIMED = ("parameters", "speed", "macs")
@@ -104,7 +104,7 @@ def _is_hopeless(row: Row, task: str) -> bool:
 
 def _run_process(plan: Plan, record: Record, row: Row, number: int, tasks: list[str]) -> list[str]:
     """Do tasks in a new process; return those it did not come to because it died."""
-    context = _context(plan.protocol.device)
+    context = clean_processes(["esc_arch.compare.measure", "basicsr"], afresh=plan.protocol.device == "cuda")
     receiver, sender = context.Pipe(duplex=False)
     log = os.path.abspath(os.path.join(plan.folder, LOG))
     job = Job(row, plan.sizes[row.scale], plan.protocol, tuple(tasks), os.getcwd(), log, plan.modules)
@@ -134,36 +134,6 @@ def _run_process(plan: Plan, record: Record, row: Row, number: int, tasks: list[
             process.join()
         receiver.close()
     return waiting
-
-
-def _context(device: str) -> Any:
-    """Choose how processes start: forked from a clean one that has imported everything, which takes no time, or else
-    afresh, as CUDA needs it."""
-    if device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["esc_arch.compare.measure", "basicsr"])
-    _start_forkserver()
-    return context
-
-
-def _start_forkserver() -> None:
-    """Start the clean process, if it does not run yet, with the module path of this one.
-
-    By itself it would look for this package in the current directory and among what is installed, and might measure
-    another version than the one that was started.
-    """
-    from multiprocessing import forkserver
-
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 def _note_failure(plan: Plan, record: Record, row: Row, number: int, task: str, problem: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from esc_arch.errors import UserError
+from esc_arch.processes import clean_processes
 
 Job = TypeVar("Job")
 
@@ -46,7 +47,9 @@ def run_parallel(
     if workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}.")
     faults: list[str] = []
-    executor = ProcessPoolExecutor(max(1, min(workers, len(jobs))), initializer=_start_worker)
+    count = max(1, min(workers, len(jobs)))
+    module = getattr(function, "func", function).__module__  # of a functools.partial, what it calls
+    executor = ProcessPoolExecutor(count, clean_processes([module]), initializer=_start_worker)
     try:
         futures = [executor.submit(function, job) for job in jobs]
         for future in tqdm(as_completed(futures), total=len(futures), desc=description, unit="image"):
@@ -67,8 +70,7 @@ def run_parallel(
 
 
 def _start_worker() -> None:
-    # one image per process and core is faster than several threads per image; it also keeps OpenMP from starting
-    # threads in a forked process, which may hang
+    # one image per process and core is faster than several threads per image
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
