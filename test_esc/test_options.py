@@ -19,6 +19,7 @@ OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP")
 FILES = [f for f in sorted(OPTIONS.glob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}
+BUNDLED_X2 = "bundled_ESC_light_x2"
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -112,7 +113,17 @@ def test_bundled_weights_have_their_files(scale: int) -> None:
     assert list(opt["datasets"].values()) == list(published["datasets"].values())[:3]
     assert (opt["val"], opt["scale"]) == (published["val"], scale)
     if scale != 2:
-        assert training["path"]["pretrain_network_g"] == "experiments/bundled_ESC_light_x2/models/net_g_latest.pth"
+        continued = load(OPTIONS / f"{BUNDLED_X2}_continued.yml")
+        assert training["path"]["pretrain_network_g"] == f"experiments/{continued['name']}/models/net_g_latest.pth"
+
+
+def test_second_part_of_the_bundled_x2_goes_on_from_the_first() -> None:
+    first, second = (copy.deepcopy(load(OPTIONS / f"{BUNDLED_X2}{part}.yml")) for part in ("", "_continued"))
+    assert second["path"]["pretrain_network_g"] == f"experiments/{first['name']}/models/net_g_latest.pth"
+    for opt in (first, second):
+        opt["name"] = opt["manual_seed"] = opt["path"]["pretrain_network_g"] = None
+        opt["train"]["optim_g"]["lr"] = opt["train"]["scheduler"] = opt["train"]["total_iter"] = None
+    assert first == second
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

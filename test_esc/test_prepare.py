@@ -142,6 +142,8 @@ def test_goes_on_after_being_killed(tmp_path: Path) -> None:
     tiles = [tile for tile in (out / "HR_sub").glob("*.png") if tile.name[:2] in done]
     before = {tile: tile.stat().st_mtime_ns for tile in tiles}
     assert not list(out.glob("*.lmdb"))
+    for place in (out / "HR_sub", marks, marks.parent):  # what a kill in the middle of writing leaves, here for certain
+        (place / ".name.1.part").write_bytes(b"half")
 
     _prepare(folder, out, keep_images=True)
     _prepare(folder, tmp_path / "uninterrupted")

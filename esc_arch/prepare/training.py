@@ -268,7 +268,10 @@ def _tidy(plan: Plan, keep_images: bool) -> None:
             remove_partial_files(plan.output / name)
         elif (plan.output / name).exists():
             shutil.rmtree(plan.output / name)
-    if not keep_images:
+    if keep_images:
+        remove_partial_files(plan.state)
+        remove_partial_files(plan.state / "images")
+    else:
         shutil.rmtree(plan.state)
 
 
