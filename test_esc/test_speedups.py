@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_arch.archs import ESC, ESCFP
 from esc_arch.compare.flops import count_macs
-from esc_arch.layers import lean_attention, speedups, steps, strips
+from esc_arch.layers import lean_attention, products, speedups, steps, strips
 from esc_arch.layers.backend import window_attention
 from esc_arch.layers.conv_attn import average_over_square, averaged_kernel
 from esc_arch.layers.large_kernel import LargeKernel, hartley_matrix
@@ -169,6 +171,7 @@ def test_hartley_matrix_is_its_own_inverse() -> None:
 def test_lean_attention(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     """Pieces of one query, of some with a rest, and all at once."""
     monkeypatch.setattr(lean_attention, "BUDGET", budget)
+    monkeypatch.setattr(lean_attention, "FEWEST_TOKENS", 1)
     q, k, v = (torch.randn(3, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     table = torch.randn(2, 25, dtype=torch.float64, requires_grad=True)
 
@@ -180,6 +183,25 @@ def test_lean_attention(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     assert torch.autograd.gradcheck(lambda *tensors: attend("SDPA", *tensors), (q, k, v, table))
 
 
+def test_lean_attention_in_single_precision() -> None:
+    inputs = [torch.randn(3, 2, 256, 8) for _ in range(3)] + [torch.randn(2, 31 * 31)]
+    results: dict[str, tuple[torch.Tensor, ...]] = {}
+    for attn_type in ("SDPA", "Naive"):
+        q, k, v, table = (t.clone().requires_grad_() for t in inputs)
+        assert lean_attention.pays(q)
+        out = window_attention(q, k, v, RelativePositionBias(table, 16), attn_type)
+        results[attn_type] = out, *torch.autograd.grad(out.cos().sum(), (q, k, v, table))
+    for actual, expected in zip(results["SDPA"], results["Naive"], strict=True):
+        assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_lean_attention_leaves_small_windows_to_pytorch() -> None:
+    few, many = torch.zeros(1, 1, 64, 8), torch.zeros(1, 1, 256, 8)
+    assert [lean_attention.pays(q) for q in (few, many, many.bfloat16())] == [False, True, False]
+    with torch.no_grad():
+        assert all(lean_attention.pays(q) for q in (few, many, many.bfloat16()))
+
+
 def test_lean_attention_stores_no_scores() -> None:
     q, k, v = (torch.randn(2, 2, 256, 8, requires_grad=True) for _ in range(3))
     table = torch.randn(2, 31 * 31, requires_grad=True)
@@ -188,3 +210,35 @@ def test_lean_attention_stores_no_scores() -> None:
         window_attention(q, k, v, RelativePositionBias(table, 16), "SDPA")
     assert saved
     assert max(saved) <= q.numel()
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, onednn: bool) -> None:
+    if not onednn:
+        monkeypatch.setattr(products, "_has_onednn", lambda: False)
+    x, weight = torch.randn(7, 16, dtype=dtype), torch.randn(16, 33, dtype=dtype)
+    with torch.no_grad():
+        torch.testing.assert_close(products.linear(x, weight.t()), x @ weight)
+        torch.testing.assert_close(products.linear(weight.t(), x), weight.t() @ x.t())
+        torch.testing.assert_close(products.linear(weight.t().contiguous(), x), weight.t() @ x.t())
+
+
+def test_gradients_keep_the_layout_of_the_features() -> None:
+    """A convolution whose gradient lies otherwise than its input would copy it first, which costs as much as itself."""
+    layouts: list[tuple[torch.memory_format, torch.memory_format]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.convolution_backward.default:
+                grad, features, weight = args[:3]
+                if weight.shape[2:] == (1, 1) and features.shape[2:] != (1, 1):
+                    layouts.append((strips.memory_format(grad), strips.memory_format(features)))
+            return func(*args, **(kwargs or {}))
+
+    network = ESC(**TINY)
+    x = torch.randn(2, TINY["dim"], 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with Watch():
+        network.blocks[0](x, averaged_kernel(network.plk_filter)).square().sum().backward()
+    assert len(layouts) == 2 + 2 + 3 * TINY["conv_blocks"]  # ConvFFN, attention, ConvFFN and ConvAttn
+    assert set(layouts) == {(torch.channels_last, torch.channels_last)}

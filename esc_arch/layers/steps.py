@@ -86,6 +86,9 @@ def conv_attn_step(
     out, convolved = Assembly(x, memory), Assembly(x)
     for strip, hidden in _hidden(x, norm, ffn):
         mapped, head = F.conv2d(hidden, weight, bias).split([channels, pdim], dim=1)
+        if head.requires_grad:  # or both gradients would be put together in the layout of this one
+            layout = memory_format(x)
+            head.register_hook(lambda grad, layout=layout: grad.contiguous(memory_format=layout))
         out.put(strip, strip.of(x) + mapped)
         convolved.put(strip, head)
     mixed = convolution.plk(convolved.whole, kernel).contiguous(memory_format=memory_format(x))  # (B, P, H, W)

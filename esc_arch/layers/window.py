@@ -45,9 +45,11 @@ def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.
     """
     batch, channels, height, width = qkv.shape
     rows, columns, depth = height // window, width // window, channels // (3 * heads)
-    tokens = qkv.reshape(batch, channels, rows, window, columns, window).permute(0, 2, 4, 3, 5, 1)
+    # channels last before the reshape: so the gradient comes back channels last, as the convolution wants it
+    tokens = qkv.permute(0, 2, 3, 1).reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
     tokens = tokens.clone(memory_format=torch.contiguous_format)  # (B, H/w, W/w, w, w, 3 * C)
-    q, k, v = tokens.view(-1, window * window, 3, heads, depth).transpose(1, 3).unbind(2)
+    q, k, v = tokens.view(-1, window * window, channels).split(channels // 3, dim=2)
+    q, k, v = (t.view(-1, window * window, heads, depth).transpose(1, 2) for t in (q, k, v))
     return q, k, v
 
 
