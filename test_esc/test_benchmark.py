@@ -44,6 +44,16 @@ def test_parts_training_and_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert all(float(difference) <= 1e-5 for difference in fp32)
 
 
+def test_prints_what_it_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.md"
+    call(monkeypatch, "parts", "precision", "--sizes", "16x16", "24x24", "--output", str(report))
+    out = capsys.readouterr().out
+    assert out == report.read_text()
+    assert [size in out for size in ("part, 16 x 16", "part, 24 x 24", "fp32, 16 x 16")] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"), [(["speed"], "speed is nothing to measure"), (["--device", "cuda"], "--device: cuda")]
 )

@@ -62,10 +62,11 @@ def run(arguments: argparse.Namespace) -> None:
     machine = describe(device, None)
     shown = ("gpu", "cuda", "cpu", "cpus", "threads", "torch", "commit")
     report = [", ".join(f"{name} {machine[name]}" for name in shown if machine[name] is not None)]
+    print(report[0])
     for kind in kinds:
-        report += sections[kind]()
-        print(report[-1] if len(report) > 2 else "\n\n".join(report), flush=True)
-        print()
+        tables = sections[kind]()
+        print("\n" + "\n\n".join(tables), flush=True)
+        report += tables
     if arguments.output:
         temporary = arguments.output.with_name(arguments.output.name + ".part")
         temporary.write_text("\n\n".join(report) + "\n")
