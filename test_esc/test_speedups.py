@@ -224,6 +224,7 @@ def test_linear(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, onednn: boo
         torch.testing.assert_close(products.linear(weight.t().contiguous(), x), weight.t() @ x.t())
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 13), reason="gradients of older torch lose the layout by themselves")
 def test_gradients_keep_the_layout_of_the_features() -> None:
     """A convolution whose gradient lies otherwise than its input would copy it first, which costs as much as itself."""
     layouts: list[tuple[torch.memory_format, torch.memory_format]] = []
