@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_arch.archs import ESC, ESCFP
 from esc_arch.compare.flops import count_macs
-from esc_arch.layers import lean_attention, products, speedups, steps, strips
+from esc_arch.layers import large_kernel, lean_attention, products, speedups, steps, strips
 from esc_arch.layers.backend import window_attention
 from esc_arch.layers.conv_attn import average_over_square, averaged_kernel
 from esc_arch.layers.large_kernel import LargeKernel, hartley_matrix
@@ -32,6 +32,7 @@ NETWORKS = [ESC, ESCFP]
 def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make images of the tests many strips high."""
     monkeypatch.setitem(strips.BUDGET, "cpu", 2**11)
+    monkeypatch.setattr(large_kernel, "BUDGET", 1)
 
 
 def plain(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -149,7 +150,12 @@ def test_transformed_convolution(batch: int, channels: int, size: int, height: i
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     kernel = LargeKernel(weight, symmetric=True)
     assert kernel.transforms(x)
-    torch.testing.assert_close(kernel.convolve(x), F.conv2d(x, weight, padding=size // 2))
+    expected = F.conv2d(x, weight, padding=size // 2)
+    torch.testing.assert_close(kernel.convolve(x), expected)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        for pieces in (1, 2):
+            patch.setattr(large_kernel, "BUDGET", pieces * batch * channels * (32 + size - 1) * width * 8)
+            torch.testing.assert_close(kernel.convolve(x), expected)
 
 
 def test_transform_is_for_symmetric_kernels_only() -> None:

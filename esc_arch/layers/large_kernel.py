@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from esc_arch.layers import speedups
 
 SMALLEST_TRANSFORMED = 9  # side of the kernel from which the transform pays
+BUDGET = 2**21  # bytes of the pieces that are convolved at a time, to stay in the cache; all if gradients are computed
 ROWS = 32  # of the result, from one piece: many make the matrices of the transform large, few overlap much
 
 
@@ -98,14 +99,27 @@ def convolve_transformed(x: torch.Tensor, spectrum: torch.Tensor, rows: int) -> 
     """
     batch, channels, height, width = x.shape
     radius = spectrum.shape[-1] // 2
-    size, count = rows + 2 * radius, math.ceil(height / rows)
+    count = math.ceil(height / rows)
     x = F.pad(x.permute(0, 2, 1, 3), (0, 0, 0, 0, radius, radius + count * rows - height))  # (B, H', P, W)
-    pieces = x.unfold(1, size, rows).movedim(-1, 2).reshape(batch * count, size, channels * width)
-    matrix = hartley_matrix(size, x)
-    pieces = torch.bmm(matrix.expand(batch * count, size, size), pieces)
-    pieces = F.conv2d(
-        pieces.reshape(batch * count, size * channels, 1, width), spectrum, padding=(0, radius), groups=size
-    )
+    matrix = hartley_matrix(rows + 2 * radius, x)
+    if torch.is_grad_enabled():
+        out = _convolve_pieces(x, matrix, spectrum, rows)
+    else:
+        out = x.new_empty(batch, count * rows, channels, width)
+        bytes_of_piece = batch * matrix.shape[0] * channels * width * x.element_size()
+        step = max(BUDGET // bytes_of_piece, 1) * rows
+        for top in range(0, count * rows, step):
+            out[:, top : top + step] = _convolve_pieces(x[:, top : top + step + 2 * radius], matrix, spectrum, rows)
+    return out[:, :height].permute(0, 2, 1, 3)
+
+
+def _convolve_pieces(x: torch.Tensor, matrix: torch.Tensor, spectrum: torch.Tensor, rows: int) -> torch.Tensor:
+    """Convolve rows of images, (B, N * rows + K - 1, P, W), to (B, N * rows, P, W)."""
+    batch, _, channels, width = x.shape
+    size, radius = matrix.shape[0], spectrum.shape[-1] // 2
+    pieces = x.unfold(1, size, rows).movedim(-1, 2).reshape(-1, size, channels * width)  # (B * N, T, P * W)
+    pieces = torch.bmm(matrix.expand(len(pieces), size, size), pieces)
+    pieces = F.conv2d(pieces.reshape(-1, size * channels, 1, width), spectrum, padding=(0, radius), groups=size)
     inverse = matrix[radius : radius + rows] / size
-    pieces = torch.bmm(inverse.expand(batch * count, rows, size), pieces.reshape(batch * count, size, channels * width))
-    return pieces.reshape(batch, count * rows, channels, width)[:, :height].permute(0, 2, 1, 3)
+    pieces = torch.bmm(inverse.expand(len(pieces), rows, size), pieces.reshape(-1, size, channels * width))
+    return pieces.reshape(batch, -1, channels, width)
