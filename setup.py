@@ -1,9 +1,9 @@
-"""Build script: everything static is in pyproject.toml, only the torchvision requirement depends on the machine."""
+"""Build script: everything static is in pyproject.toml; the torchvision requirement and the kernels depend on the machine."""
 
 from importlib.metadata import distributions
 from sysconfig import get_path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 
 def torchvision_requirement() -> str:
@@ -24,7 +24,18 @@ def torchvision_requirement() -> str:
     return f"torchvision==0.{paired}.{patch}" if int(minor) <= 13 else f"torchvision<0.{paired + 1}"
 
 
+KERNELS = Extension(
+    "esc_arch.kernels._kernels",
+    sources=["esc_arch/kernels/kernels.cpp"],
+    depends=[f"esc_arch/kernels/{name}.h" for name in ("vector", "attention", "images")],
+    # OpenMP for the compiler only: the library takes the threads of the torch that is loaded
+    extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-fno-exceptions", "-fno-rtti"],
+    language="c++",
+    optional=True,  # without a compiler PyTorch's operators do the same, slower
+)
+
 setup(
+    ext_modules=[KERNELS],
     install_requires=[
         "basicsr==1.4.2",
         "lmdb",

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_arch.layers import speedups
 from esc_arch.layers.arguments import require
-from esc_arch.layers.backend import ATTN_TYPES, window_attention
-from esc_arch.layers.strips import memory_format
-from esc_arch.layers.window import RelativePositionBias, pad_to_multiple, window_merge, window_partition
+from esc_arch.layers.backend import ATTN_TYPES, image_attention
+from esc_arch.layers.window import RelativePositionBias, pad_to_multiple
 
 
 class WindowAttention(nn.Module):
@@ -53,8 +51,5 @@ class WindowAttention(nn.Module):
         """Do what `forward` does, with a bias that is prepared already."""
         height, width = x.shape[-2:]
         x = pad_to_multiple(x, self.window_size)  # (B, C, H', W')
-        q, k, v = window_partition(self.to_qkv(x), self.window_size, self.num_heads)  # (windows, h, w * w, d)
-        tokens = window_attention(q, k, v, bias, self.attn_type)
-        last = speedups.active().channels_last and memory_format(x) == torch.channels_last
-        x = window_merge(tokens, self.window_size, x.shape[2], x.shape[3], last)  # (B, C, H', W')
+        x = image_attention(self.to_qkv(x), bias, self.num_heads, self.attn_type)  # (B, C, H', W')
         return self.to_out(x[..., :height, :width])

@@ -15,11 +15,37 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from esc_arch.layers import lean_attention
-from esc_arch.layers.window import RelativePositionBias
+from esc_arch.layers import compiled_attention, lean_attention, speedups
+from esc_arch.layers.strips import memory_format
+from esc_arch.layers.window import RelativePositionBias, window_merge, window_partition
 
 ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
 FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
+
+
+def image_attention(
+    qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto"
+) -> torch.Tensor:
+    """Attend within the windows of images, with a bias for every relative position.
+
+    Args:
+        qkv: (B, 3 * C, H, W), channels in the order (qkv, heads, head channels); H, W multiples of the window.
+        bias: of all heads.
+        heads: number of heads h, a divisor of C.
+        attn_type: one of ATTN_TYPES.
+
+    Returns:
+        (B, C, H, W), in the dtype of `qkv`.
+
+    Raises:
+        RuntimeError: the back-end cannot run here; the message names one that can.
+    """
+    if attn_type in ("auto", "SDPA") and compiled_attention.pays(qkv, bias):
+        return compiled_attention.compiled_attention(qkv, bias, heads)
+    q, k, v = window_partition(qkv, bias.window, heads)  # (windows, h, w * w, d)
+    tokens = window_attention(q, k, v, bias, attn_type)
+    last = speedups.active().channels_last and memory_format(qkv) == torch.channels_last
+    return window_merge(tokens, bias.window, qkv.shape[2], qkv.shape[3], last)
 
 
 def window_attention(

@@ -26,6 +26,8 @@ class Speedups:
         merged: for a single image, the dynamic kernel is added to the large one instead of convolving twice.
         lean_attention: on a CPU, fused attention goes head by head, and its gradients are computed without storing
             the scores.
+        kernels: on a CPU, in float32, attention is computed by a compiled kernel, where one was compiled at
+            installation; in place of `lean_attention`, where it fits.
     """
 
     channels_last: bool = True
@@ -34,6 +36,7 @@ class Speedups:
     transform: bool = True
     merged: bool = True
     lean_attention: bool = True
+    kernels: bool = True
 
     @classmethod
     def none(cls) -> Speedups:

@@ -1,0 +1,111 @@
+// Attention in all windows of a batch of images, shared out to threads. Included once for every instruction set, behind
+// attention.h.
+
+// Floats of memory that a thread needs.
+static std::ptrdiff_t workspace(int side, int depth, bool gradients) {
+    const std::ptrdiff_t n = side * side, table = 4 * n, padded = padded_depth(depth), distance = pitch(n);
+    if (!gradients) return distance * depth + n * padded + QUERIES * (distance + depth) + table;
+    return 4 * distance * depth + n * padded + QUERIES * (table + 3 * depth + padded) + table;
+}
+
+static Window window_of(const Images &images, std::ptrdiff_t index) {
+    const int columns = images.width / images.side, rows = images.height / images.side;
+    const std::ptrdiff_t row = index / columns % rows, image = index / columns / rows;
+    return {
+        images.side,
+        images.heads,
+        images.depth,
+        images.width,
+        (image * images.height + row * images.side) * images.width + index % columns * images.side,
+    };
+}
+
+static float *copy_table(const float *table, int side, float *to) {
+    const int entries = (2 * side - 1) * (2 * side - 1);
+    for (int entry = 0; entry < entries; entry++) to[entry] = table[entry] * LOG2_E;
+    return to;
+}
+
+static void attend_images(
+    const Images &images, const float *qkv, const float *table, float *memory, float *out, float *sums
+) {
+    const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
+    const int padded = padded_depth(images.depth), channels = images.heads * images.depth;
+    const std::ptrdiff_t size = workspace(images.side, images.depth, false);
+    int parts = 1;  // of a head of a window, where there are few of them
+    while (images.windows() * images.heads * parts < 4 * images.threads && parts < 16) parts *= 2;
+    const std::ptrdiff_t count = images.windows() * images.heads * parts;
+    const auto kernel = images.side % (2 * LANES) == 0 ? attend<2> : attend<1>;
+#pragma omp parallel num_threads(images.threads)
+    {
+        float *keys = memory + omp_get_thread_num() * size, *values = keys + images.depth * pitch(n);
+        float *scores = values + n * padded, *scaled = scores + QUERIES * (pitch(n) + images.depth);
+#pragma omp for schedule(dynamic)
+        for (std::ptrdiff_t unit = 0; unit < count; unit++) {
+            const int part = unit % parts, head = unit / parts % images.heads;
+            const std::ptrdiff_t index = unit / parts / images.heads;
+            const Window window = window_of(images, index);
+            const float *q = qkv + head * images.depth;
+            pack_columns(window, q + channels, keys);
+            pack_rows(window, q + 2 * channels, values);
+            const Packed packed{window, copy_table(table + head * entries, images.side, scaled), keys, values};
+            kernel(
+                packed,
+                q,
+                part * (n / parts),
+                (part + 1) * (n / parts),
+                scores,
+                out + head * images.depth,
+                sums ? sums + (index * images.heads + head) * n : nullptr
+            );
+        }
+    }
+}
+
+static void differentiate_images(
+    const Images &images,
+    const float *qkv,
+    const float *table,
+    const float *out,
+    const float *sums,
+    const float *grad,
+    float *memory,
+    float *grad_qkv,
+    float *grad_tables
+) {
+    const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
+    const int padded = padded_depth(images.depth), channels = images.heads * images.depth;
+    const std::ptrdiff_t size = workspace(images.side, images.depth, true);
+    const std::ptrdiff_t count = images.windows() * images.heads;
+    const auto kernel = images.side % (2 * LANES) == 0 ? differentiate<2> : differentiate<1>;
+#pragma omp parallel num_threads(images.threads)
+    {
+        float *keys = memory + omp_get_thread_num() * size, *values = keys + images.depth * pitch(n);
+        float *key_rows = values + images.depth * pitch(n), *others = key_rows + n * padded;
+        float *scaled = memory + (omp_get_thread_num() + 1) * size - 4 * n;
+#pragma omp for schedule(dynamic)
+        for (std::ptrdiff_t unit = 0; unit < count; unit++) {
+            const int head = unit % images.heads, first = head * images.depth;
+            const Window window = window_of(images, unit / images.heads);
+            const float *q = qkv + first;
+            float *grad_q = grad_qkv + first;
+            pack_columns(window, q + channels, keys);
+            pack_columns(window, q + 2 * channels, values);
+            pack_rows(window, q + channels, key_rows);
+            const Packed packed{window, copy_table(table + head * entries, images.side, scaled), keys, values};
+            kernel(
+                packed,
+                q,
+                key_rows,
+                out + first,
+                sums + unit * n,
+                grad + first,
+                others,
+                grad_q,
+                grad_q + channels,
+                grad_q + 2 * channels,
+                grad_tables + unit * entries
+            );
+        }
+    }
+}
