@@ -1,4 +1,4 @@
-"""Build script: everything static is in pyproject.toml; the torchvision requirement and the kernels depend on the machine."""
+"""Build script: what depends on the machine, the torchvision requirement and the kernels; all else: pyproject.toml."""
 
 from importlib.metadata import distributions
 from sysconfig import get_path
@@ -29,7 +29,7 @@ KERNELS = Extension(
     sources=["esc_arch/kernels/kernels.cpp"],
     depends=[f"esc_arch/kernels/{name}.h" for name in ("vector", "attention", "images")],
     # OpenMP for the compiler only: the library takes the threads of the torch that is loaded
-    extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-fno-exceptions", "-fno-rtti"],
+    extra_compile_args=["-std=c++17", "-O3", "-g0", "-fopenmp", "-fno-exceptions", "-fno-rtti"],
     language="c++",
     optional=True,  # without a compiler PyTorch's operators do the same, slower
 )
@@ -50,5 +50,5 @@ setup(
         "torch>=2.6",
         "tqdm",
         torchvision_requirement(),
-    ]
+    ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from esc_arch import kernels
 from esc_arch.errors import UserError
 from esc_arch.version import __version__
 
@@ -44,6 +45,7 @@ def describe(device: str, threads: int | None) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cuda": torch.version.cuda if device == "cuda" else None,
         "threads": threads or torch.get_num_threads(),
+        "kernels": kernels.instructions() or "not compiled",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "basicsr": _version("basicsr"),

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         "precision": lambda: [differences(arguments.sizes[0], device)],
     }
     machine = describe(device, None)
-    shown = ("gpu", "cuda", "cpu", "cpus", "threads", "torch", "commit")
+    shown = ("gpu", "cuda", "cpu", "cpus", "threads", "kernels", "torch", "commit")
     report = [", ".join(f"{name} {machine[name]}" for name in shown if machine[name] is not None)]
     print(report[0])
     for kind in kinds:

@@ -10,11 +10,11 @@ import ctypes
 import functools
 import sysconfig
 from pathlib import Path
-from typing import Any
 
 import torch
 
 INTERFACE = 1  # of the functions that are declared here; a library left from another version is not used
+WIDEST = 16  # floats in the widest vectors made use of
 WINDOW_MULTIPLE = 16  # sides of windows that the attention is made for
 
 
@@ -24,7 +24,7 @@ def library() -> ctypes.CDLL | None:
     path = Path(__file__).with_name("_kernels" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
     try:
         library = ctypes.CDLL(str(path))
-        if library.esc_interface() != INTERFACE or library.esc_lanes(16) == 0:
+        if library.esc_interface() != INTERFACE or library.esc_lanes(WIDEST) == 0:
             return None
     except (OSError, AttributeError):  # not there, OpenMP not found in torch, or no library of ours
         return None
@@ -46,7 +46,7 @@ def available() -> bool:
 def instructions() -> str | None:
     """Name the vectors that the kernels are made of on this machine, None if they cannot be used."""
     kernels = library()
-    return None if kernels is None else f"vectors of {kernels.esc_lanes(16)} floats"
+    return None if kernels is None else f"vectors of {kernels.esc_lanes(WIDEST)} floats"
 
 
 _OPERATORS = torch.library.Library("esc_arch", "DEF")

@@ -97,7 +97,7 @@ int supported_lanes() { return LANES; }
 
 #endif
 
-int lanes = supported_lanes();  // floats in a vector, 0 if this processor has no vectors that are made use of
+int lanes = 0;  // floats in a vector, see esc_lanes
 
 }  // namespace
 
@@ -106,9 +106,10 @@ extern "C" {
 
 int esc_interface(void) { return 1; }
 
-// Returns the number of floats in a vector, and takes it down to `most` where there is a choice.
+// Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
-    if (most < lanes && most >= 8) lanes = 8;
+    const int widest = supported_lanes();
+    lanes = most < widest && most >= 8 ? 8 : widest;
     return lanes;
 }
 

@@ -23,9 +23,7 @@ ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
 FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
 
 
-def image_attention(
-    qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto"
-) -> torch.Tensor:
+def image_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto") -> torch.Tensor:
     """Attend within the windows of images, with a bias for every relative position.
 
     Args:

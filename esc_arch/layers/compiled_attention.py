@@ -21,6 +21,7 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
     """Tell whether the attention of these images, (B, 3 * C, H, W), should be computed here."""
     return (
         speedups.active().kernels
+        and type(qkv) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and qkv.device.type == "cpu"
         and qkv.dtype == bias.table.dtype == torch.float32
         and bias.window % kernels.WINDOW_MULTIPLE == 0
@@ -30,7 +31,7 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
 
 
 def compiled_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int) -> torch.Tensor:
-    """Compute softmax(q k^T / sqrt(d) + bias) v within windows; arguments and result as in `backend.image_attention`."""
+    """Do what `backend.image_attention` does."""
     if torch.is_grad_enabled():
         return _CompiledAttention.apply(qkv, bias.table, bias.window, heads)
     return torch.ops.esc_arch.attend(qkv, bias.table, bias.window, heads, False)[0]
