@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,14 +162,31 @@ def test_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.ops.esc_arch.attend(images(1, 16, 16, 4), torch.zeros(1, 31 * 31), 16, 1, False)
 
 
-@pytest.mark.parametrize("fault", ["another version", "no library", "a library of something else"])
-def test_libraries_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    load = ctypes.CDLL
+@compiled
+def test_the_library_is_found_where_it_was_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a clone, from which the package was installed elsewhere."""
+    here = kernels.library()
+    assert here is not None
+    folder = tmp_path / "site" / "esc_arch" / "kernels"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "clone" / "__init__.py"))
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(tmp_path / "site")])
+    assert kernels.library.__wrapped__() is None
+    copied = Path(shutil.copy(here._name, folder))
+    found = kernels.library.__wrapped__()
+    assert found is not None
+    assert found._name == str(copied)
 
-    def cdll(path: str) -> Any:
-        if fault == "no library":
-            return load(str(Path(path).with_name("missing.so")))
+
+@pytest.mark.parametrize("fault", ["another version", "no library", "a library of something else"])
+def test_libraries_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str) -> None:
+    def library(path: str) -> Any:
         return type("Library", (), {"esc_interface": lambda: -1} if fault == "another version" else {})
 
-    monkeypatch.setattr(ctypes, "CDLL", cdll)
+    if fault != "no library":
+        monkeypatch.setattr(ctypes, "CDLL", library)
+    path = tmp_path / ("_kernels" + sysconfig.get_config_var("EXT_SUFFIX"))
+    path.write_text("nothing to run")
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("sys.path", [])
     assert kernels.library.__wrapped__() is None

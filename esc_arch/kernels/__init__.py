@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -21,12 +22,19 @@ WINDOW_MULTIPLE = 16  # sides of windows that the attention is made for
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Load the kernels; None if they were not compiled, are of another version, or do not run on this machine."""
-    path = Path(__file__).with_name("_kernels" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
+    name = "_kernels" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so")
+    # in a clone Python takes the sources that lie there, but the installation is where the library is
+    folders = [Path(__file__).parent, *(Path(path) / "esc_arch" / "kernels" for path in sys.path)]
+    libraries = (_load(folder / name) for folder in folders if (folder / name).is_file())
+    return next((library for library in libraries if library is not None), None)
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path.resolve()))
         if library.esc_interface() != INTERFACE or library.esc_lanes(WIDEST) == 0:
             return None
-    except (OSError, AttributeError):  # not there, OpenMP not found in torch, or no library of ours
+    except (OSError, AttributeError):  # torch has no OpenMP for it, or it is no library of ours
         return None
     size, number, pointer = ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p
     library.esc_attention_workspace.argtypes = [number] * 3
