@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -216,6 +220,25 @@ def test_lean_attention_stores_no_scores() -> None:
         window_attention(q, k, v, RelativePositionBias(table, 16), "SDPA")
     assert saved
     assert max(saved) <= q.numel()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own, since what other tests have freed counts."""
+    code = """
+import resource, torch
+from esc_arch.archs import ESC
+network, image = ESC(n_blocks=1).eval(), torch.rand(1, 3, 128, 128)
+with torch.no_grad():
+    network(image)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        network(image)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 2000  # pages, thousands for each image where they are given back
 
 
 @pytest.mark.parametrize("onednn", [True, False])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from esc_arch.layers import speedups
+from esc_arch.layers.allocator import keep_freed_memory
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
@@ -67,6 +68,7 @@ class ESCTrunk(nn.Module):
         """
         require_image(x, self.proj.in_channels)
         if x.device.type == "cpu" and speedups.active().channels_last:
+            keep_freed_memory()
             x = x.contiguous(memory_format=torch.channels_last)  # convolutions hand it on
         features = skip = self.proj(x)  # (B, C, H, W)
         for block in self.blocks:
