@@ -180,7 +180,7 @@ TARGET static void differentiate(
         __builtin_memset(grad_queries, 0, sizeof(float) * QUERIES * padded);
         float inner[QUERIES];  // sum(weights * their gradient) of every row, which is out * grad
         for (int i = 0; i < QUERIES; i++) {
-            const int at = window.offset(block + i, channels);
+            const std::ptrdiff_t at = window.offset(block + i, channels);
             inner[i] = 0;
             for (int c = 0; c < depth; c++) inner[i] += out[at + c] * grad[at + c];
         }
@@ -235,7 +235,7 @@ TARGET static void differentiate(
         }
     }
     for (int token = 0; token < n; token++) {
-        const int at = window.offset(token, 3 * channels);
+        const std::ptrdiff_t at = window.offset(token, 3 * channels);
         for (int c = 0; c < depth; c++) {
             grad_k[at + c] = grad_keys[c * distance + token];
             grad_v[at + c] = grad_values[c * distance + token];

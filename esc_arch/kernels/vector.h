@@ -34,7 +34,7 @@ INLINE Vec exp2(Vec x) {
     x = max(splat(-126.f), x);
     Vec shifted = x + rounding;
     Vec rest = x - (shifted - rounding);  // in [-0.5, 0.5]
-    Vec power = splat(1.5403530e-4f);  // the Taylor series, its last terms fitted to the interval
+    Vec power = splat(1.5403530e-4f);  // the Taylor series
     power = power * rest + 1.3333558e-3f;
     power = power * rest + 9.6181291e-3f;
     power = power * rest + 5.5504109e-2f;
