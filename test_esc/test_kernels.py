@@ -15,7 +15,8 @@ from conftest import randomise, relative_difference
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_arch import kernels
-from esc_arch.layers import compiled_attention, speedups
+from esc_arch.archs import ESC
+from esc_arch.layers import compiled_attention, speedups, strips
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.backend import image_attention
 from esc_arch.layers.speedups import Speedups
@@ -107,6 +108,21 @@ def test_layers_use_it(size: tuple[int, int]) -> None:
     assert not any(name.startswith("esc_arch::") for name in watch.names)
     assert relative_difference(out, plain) <= 1e-5
     assert relative_difference(gradient, x.grad) <= 1e-5
+
+
+@compiled
+@pytest.mark.parametrize("shape", [(1, 3, 50, 70), (2, 3, 33, 20)])
+def test_networks(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    """With windows of the published size, images that do not fit them, and many strips."""
+    monkeypatch.setitem(strips.BUDGET, "cpu", 2**17)
+    network, x = randomise(ESC(n_blocks=2, conv_blocks=1)).eval(), torch.rand(shape)
+    with torch.no_grad():
+        with speedups.use(Speedups.none()):
+            expected = network(x)
+        with Watch() as watch:
+            actual = network(x)
+    assert watch.names.count("esc_arch::attend") > 2
+    assert relative_difference(actual, expected) <= 1e-5
 
 
 @compiled
