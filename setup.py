@@ -1,5 +1,6 @@
 """Build script: what depends on the machine, the torchvision requirement and the kernels; all else: pyproject.toml."""
 
+from glob import glob
 from importlib.metadata import distributions
 from sysconfig import get_path
 
@@ -27,7 +28,7 @@ def torchvision_requirement() -> str:
 KERNELS = Extension(
     "esc_arch.kernels._kernels",
     sources=["esc_arch/kernels/kernels.cpp"],
-    depends=[f"esc_arch/kernels/{name}.h" for name in ("vector", "attention", "images")],
+    depends=glob("esc_arch/kernels/*.h"),
     # OpenMP for the compiler only: the library takes the threads of the torch that is loaded
     extra_compile_args=["-std=c++17", "-O3", "-g0", "-fopenmp", "-fno-exceptions", "-fno-rtti"],
     language="c++",

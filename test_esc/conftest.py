@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from esc_arch import kernels
+from esc_arch.kernels import loading
 
 GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = Path(__file__).parent.parent / "options"
@@ -29,6 +34,32 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     """Largest difference, as a part of the range of `b`."""
     return ((a - b).abs().max() / b.abs().max()).item()
+
+
+needs_kernels = pytest.mark.skipif(not kernels.available(), reason="the kernels were not compiled at installation")
+
+
+@pytest.fixture(params=[16, 8])
+def lanes(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Take every kind of vector that the processor has."""
+    library = loading.required()
+    chosen = library.esc_lanes(request.param)
+    if chosen > request.param:
+        pytest.skip("the processor has vectors of one kind only")
+    yield chosen
+    library.esc_lanes(loading.WIDEST)
+
+
+class Watch(TorchDispatchMode):
+    """Keeps the names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)

@@ -49,13 +49,13 @@ def plain(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.integers(1, 3), height=st.integers(1, 40), width=st.integers(1, 20),
-    off=st.sampled_from([*SWITCHES, None]),
+    off=st.sampled_from([*SWITCHES, None]), kernels=st.booleans(),
 )  # fmt: skip
 def test_outputs(
-    network: type[nn.Module], narrow_strips: None, batch: int, height: int, width: int, off: str | None
+    network: type[nn.Module], narrow_strips: None, batch: int, height: int, width: int, off: str | None, kernels: bool
 ) -> None:
     net, x = randomise(network(**TINY)).eval(), torch.rand(batch, 3, height, width)
-    chosen = Speedups(**({off: False} if off else {}))
+    chosen = Speedups(**({"kernels": kernels} | ({off: False} if off else {})))
     with torch.no_grad():
         expected = plain(net, x)
         with speedups.use(chosen):
@@ -110,6 +110,15 @@ def test_modules_that_are_replaced_are_used(network: type[nn.Module]) -> None:
         net.blocks[0].convffns[0].aggr = nn.Sequential(nn.Conv2d(20, 16, 1), nn.Tanh())
         changed = net(x)
         assert relative_difference(changed, plain(net, x)) <= 1e-6
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_convolutions_of_another_geometry_are_called(network: type[nn.Module]) -> None:
+    net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 12, 12)
+    net.blocks[0].convffns[0].dwc = nn.Conv2d(20, 20, 3, padding=2, dilation=2, groups=20)
+    net.blocks[0].convffns[1].proj = nn.Conv2d(16, 20, 1, bias=False)
+    with torch.no_grad():
+        assert relative_difference(net(x), plain(net, x)) <= 1e-6
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -12,8 +12,6 @@ struct Packed {
     const float *values;  // (n, padded d) for the result, (d, n) for the gradients
 };
 
-static inline int padded_depth(int depth) { return (depth + LANES - 1) / LANES * LANES; }
-
 // The distance of rows of n floats. Were it n, a power of two, columns would compete for the same lines of the cache.
 static inline int pitch(int n) { return n + 16; }
 
@@ -27,7 +25,7 @@ TARGET static void pack_columns(const Window &window, const float *from, float *
 
 // Copies it as (n, padded d); what is added is zero.
 TARGET static void pack_rows(const Window &window, const float *from, float *to) {
-    const int padded = padded_depth(window.depth);
+    const int padded = padded_channels(window.depth);
     for (int token = 0; token < window.tokens(); token++) {
         const float *row = from + window.offset(token, 3 * window.channels());
         for (int c = 0; c < padded; c++) to[token * padded + c] = c < window.depth ? row[c] : 0.f;
@@ -64,7 +62,7 @@ TARGET static void attend(
     const Packed &packed, const float *q, int first, int last, float *scores, float *out, float *sums
 ) {
     const Window &window = packed.window;
-    const int n = window.tokens(), w = window.side, side = 2 * w - 1, padded = padded_depth(window.depth);
+    const int n = window.tokens(), w = window.side, side = 2 * w - 1, padded = padded_channels(window.depth);
     const int distance = pitch(n);
     float *queries = scores + QUERIES * distance;  // (d, QUERIES)
     for (int block = first; block < last; block += QUERIES) {
@@ -163,7 +161,7 @@ TARGET static void differentiate(
 ) {
     const Window &window = packed.window;
     const int n = window.tokens(), w = window.side, side = 2 * w - 1, depth = window.depth;
-    const int padded = padded_depth(depth), channels = window.channels(), distance = pitch(n);
+    const int padded = padded_channels(depth), channels = window.channels(), distance = pitch(n);
     float *grad_keys = memory, *grad_values = grad_keys + depth * distance;  // (d, n)
     // one table for every query of a block: sums that overlap by all but one number would wait for each other
     float *tables = grad_values + depth * distance;  // (QUERIES, side^2)

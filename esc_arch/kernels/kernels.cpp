@@ -33,6 +33,60 @@ struct Window {
     }
 };
 
+// A ConvFFN: W_2 (h + GELU(depthwise(h))) + b_2 of the hidden layer h = GELU(W_1 norm(x) + b_1).
+struct ConvFFN {
+    int channels;  // C
+    int hidden;  // E
+    int results;  // at least C
+    float epsilon;  // of the normalisation
+    const float *scale, *shift;  // of the normalisation, (C), null if there is none
+    const float *weight_in, *bias_in;  // (E, C), (E)
+    const float *weight_between, *bias_between;  // (E, 3, 3), (E)
+    const float *weight_out, *bias_out;  // (results, E), (results)
+};
+
+// A batch of images that go through a ConvFFN.
+struct FFNImages {
+    std::ptrdiff_t batch;
+    int height;
+    int width;  // at least PIXELS
+    int threads;
+    const float *x;  // (B, H, W, C)
+    const float *skip;  // (B, H, W, C), is added to the first C results; null for nothing
+    float *out;  // (B, H, W, C), no memory of x or skip
+    float *rest;  // (B, H, W, results - C)
+};
+
+// A part of an image.
+struct Tile {
+    std::ptrdiff_t image;
+    int top, bottom, left, right;
+};
+
+// The large kernel of ConvAttn, transformed, and the 1x1 convolution behind it.
+struct LargeKernel {
+    int channels;  // P
+    int width;  // P, filled up to a multiple of 16
+    int results;  // C
+    int taps;  // (K + 1) / 2
+    int period;  // T of the transform, even and more than K
+    const float *spectrum;  // (T/2 + 1, taps, width, width), the first of `width` the channels that come in
+    const float *forward_cosine, *forward_sine;  // (T/2 + 1, T/2 + 1), (T/2 - 1, T/2 - 1)
+    const float *inverse_cosine, *inverse_sine;  // (N, T/2 + 1), (N, T/2 - 1) with N = (T - K + 1)/2 + 1
+    const float *detour;  // (C, P)
+};
+
+// A batch of images that go through it.
+struct KernelImages {
+    std::ptrdiff_t batch;
+    int height;
+    int width;
+    int threads;
+    const float *x;  // (B, H, W, P)
+    const float *dynamic;  // (B, P, 3, 3)
+    float *out;  // (B, H, W, C), is added to
+};
+
 // A batch of images (B, H, W, channels), cut into windows.
 struct Images {
     std::ptrdiff_t batch;
@@ -51,22 +105,31 @@ struct Images {
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define LANES 16
 #define QUERIES 8
+#define PIXELS 5
 namespace avx512 {
 #include "vector.h"
 #include "attention.h"
-#include "images.h"
+#include "attention_images.h"
+#include "products.h"
+#include "conv_ffn.h"
+#include "large_kernel.h"
 }  // namespace avx512
 #undef TARGET
 #undef LANES
 #undef QUERIES
+#undef PIXELS
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #define QUERIES 4
+#define PIXELS 6
 namespace avx2 {
 #include "vector.h"
 #include "attention.h"
-#include "images.h"
+#include "attention_images.h"
+#include "products.h"
+#include "conv_ffn.h"
+#include "large_kernel.h"
 }  // namespace avx2
 
 int supported_lanes() {
@@ -85,10 +148,14 @@ int supported_lanes() {
 #define TARGET
 #define LANES 4
 #define QUERIES 8
+#define PIXELS 5
 namespace generic {
 #include "vector.h"
 #include "attention.h"
-#include "images.h"
+#include "attention_images.h"
+#include "products.h"
+#include "conv_ffn.h"
+#include "large_kernel.h"
 }  // namespace generic
 
 int supported_lanes() { return LANES; }
@@ -104,7 +171,7 @@ int lanes = 0;  // floats in a vector, see esc_lanes
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 1; }
+int esc_interface(void) { return 2; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -114,7 +181,7 @@ int esc_lanes(int most) {
 }
 
 std::ptrdiff_t esc_attention_workspace(int side, int depth, int gradients) {
-    FOR_THIS_PROCESSOR(workspace(side, depth, gradients));
+    FOR_THIS_PROCESSOR(attention_workspace(side, depth, gradients));
 }
 
 void esc_attend(
@@ -132,6 +199,54 @@ void esc_attend_gradients(
 ) {
     const Images images{batch, height, width, side, heads, depth, threads};
     FOR_THIS_PROCESSOR(differentiate_images(images, qkv, table, out, sums, grad, memory, grad_qkv, grad_tables));
+}
+
+std::ptrdiff_t esc_conv_ffn_workspace(int channels, int hidden, int results, int threads) {
+    FOR_THIS_PROCESSOR(ffn_workspace(channels, hidden, results, threads));
+}
+
+void esc_conv_ffn(
+    std::ptrdiff_t batch, int height, int width, int channels, int hidden, int results, int threads, float epsilon,
+    const float *scale, const float *shift, const float *weight_in, const float *bias_in,
+    const float *weight_between, const float *bias_between, const float *weight_out, const float *bias_out,
+    const float *x, const float *skip, float *memory, float *out, float *rest
+) {
+    const ConvFFN ffn{
+        channels, hidden, results, epsilon, scale, shift,
+        weight_in, bias_in, weight_between, bias_between, weight_out, bias_out,
+    };
+    const FFNImages images{batch, height, width, threads, x, skip, out, rest};
+    FOR_THIS_PROCESSOR(ffn_images(ffn, images, memory));
+}
+
+std::ptrdiff_t esc_add_products_workspace(int channels, int results, int threads) {
+    FOR_THIS_PROCESSOR(add_products_workspace(channels, results, threads));
+}
+
+void esc_add_products(
+    std::ptrdiff_t count, int channels, int results, int threads,
+    const float *pixels, const float *weights, float *memory, float *out
+) {
+    FOR_THIS_PROCESSOR(add_products(count, channels, results, threads, pixels, weights, memory, out));
+}
+
+std::ptrdiff_t esc_large_kernel_workspace(int channels, int width, int results, int taps, int period, int threads) {
+    const LargeKernel kernel{channels, width, results, taps, period};
+    FOR_THIS_PROCESSOR(large_kernel_workspace(kernel, threads));
+}
+
+void esc_large_kernel(
+    std::ptrdiff_t batch, int height, int image_width, int channels, int width, int results, int taps, int period,
+    int threads, const float *spectrum, const float *forward_cosine, const float *forward_sine,
+    const float *inverse_cosine, const float *inverse_sine, const float *detour, const float *x, const float *dynamic,
+    float *memory, float *out
+) {
+    const LargeKernel kernel{
+        channels, width, results, taps, period,
+        spectrum, forward_cosine, forward_sine, inverse_cosine, inverse_sine, detour,
+    };
+    const KernelImages images{batch, height, image_width, threads, x, dynamic, out};
+    FOR_THIS_PROCESSOR(large_kernel_images(kernel, images, memory));
 }
 
 }

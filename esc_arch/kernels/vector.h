@@ -16,6 +16,9 @@ INLINE Vec splat(float x) { return x - Vec{}; }  // unlike a sum with zero, this
 // NaN in b stays, so that a diverged network shows.
 INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
+// Channels with those added that fill the last vector.
+static inline int padded_channels(int channels) { return (channels + LANES - 1) / LANES * LANES; }
+
 INLINE float sum(Vec x) {
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += x[lane];

@@ -24,7 +24,7 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
         and type(qkv) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and qkv.device.type == "cpu"
         and qkv.dtype == bias.table.dtype == torch.float32
-        and bias.window % kernels.WINDOW_MULTIPLE == 0
+        and bias.window % kernels.attention.WINDOW_MULTIPLE == 0
         and qkv.is_contiguous(memory_format=torch.channels_last)
         and kernels.available()
     )

@@ -107,13 +107,16 @@ class DynamicLargeKernel(nn.Module):
         diagonal of the channels and in the centre of the window. There is one such sum per image, and it is not
         symmetric, so this serves a single image whose large kernel cannot be transformed.
         """
-        batch, pdim = x.shape[:2]
-        dynamic = self.dwc_proj(x).reshape(batch, pdim, DYNAMIC_SIZE, DYNAMIC_SIZE)
+        dynamic = self.dynamic_kernel(x)
         border = kernel.weight.shape[-1] // 2 - DYNAMIC_SIZE // 2
-        if batch > 1 or border < 0 or kernel.transforms(x) or not speedups.active().merged:
+        if x.shape[0] > 1 or border < 0 or kernel.transforms(x) or not speedups.active().merged:
             return dynamic_depthwise(x, dynamic) + kernel.convolve(x)
         diagonal = torch.diag_embed(dynamic[0].permute(1, 2, 0)).permute(2, 3, 0, 1)  # (P, P, 3, 3)
         return LargeKernel(kernel.weight + F.pad(diagonal, (border, border, border, border))).convolve(x)
+
+    def dynamic_kernel(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the dynamic kernel (B, P, 3, 3) of `x` (B, P, H, W)."""
+        return self.dwc_proj(x).reshape(*x.shape[:2], DYNAMIC_SIZE, DYNAMIC_SIZE)
 
 
 class DecomposedLargeKernel(nn.Module):

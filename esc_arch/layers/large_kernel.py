@@ -11,11 +11,15 @@ Transforming along both sides would save more of them, but costs as much in movi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 from esc_arch.layers import speedups
+
+Result = TypeVar("Result")
 
 SMALLEST_TRANSFORMED = 9  # side of the kernel from which the transform pays
 BUDGET = 2**21  # bytes of the pieces that are convolved at a time, to stay in the cache; all if gradients are computed
@@ -30,13 +34,13 @@ class LargeKernel:
 
     Args:
         weight: (P, P, K, K), K odd.
-        symmetric: whether it equals its mirror image in y (upside down).
+        symmetric: whether it equals its mirror images in both directions.
     """
 
     def __init__(self, weight: torch.Tensor, symmetric: bool = False) -> None:
         self.weight = weight
         self.symmetric = symmetric
-        self._transformed: dict[int, torch.Tensor] = {}
+        self._computed: dict[Hashable, Any] = {}
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve `x` (B, P, H, W), padded by zeros to the same size."""
@@ -45,9 +49,14 @@ class LargeKernel:
         height = x.shape[2]
         rows = math.ceil(height / math.ceil(height / ROWS))
         size = rows + self.weight.shape[-1] - 1
-        if size not in self._transformed:
-            self._transformed[size] = transform_kernel(self.weight, size)
-        return convolve_transformed(x, self._transformed[size], rows)
+        spectrum = self.once(("spectrum", size), lambda: transform_kernel(self.weight, size))
+        return convolve_transformed(x, spectrum, rows)
+
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Return what `compute` makes of the weights, computed at the first call with this `key`."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
 
     def transforms(self, x: torch.Tensor) -> bool:
         """Tell whether `convolve` takes the faster way for this `x`."""

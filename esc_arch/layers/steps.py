@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.layers import speedups
+from esc_arch.layers import compiled_ffn, compiled_large_kernel, speedups
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
@@ -41,15 +41,27 @@ def may_bypass(block: ESCBlock) -> bool:
         and type(block.attn) is WindowAttention
     ):
         return False
-    linear = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
+    linear: list[Any] = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
     linear += [layer for ffn in ffns for layer in (ffn.proj, ffn.dwc, ffn.aggr)]
-    return all(type(layer) is nn.Conv2d for layer in linear) and not any(
+    return all(_is_plain(layer) for layer in linear) and not any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in block.modules()
+    )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return (
+        type(layer) is nn.Conv2d
+        and layer.bias is not None
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
     )
 
 
 def ffn_step(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> torch.Tensor:
     """Compute ffn(norm(x)) of `x` (B, C, H, W)."""
+    if compiled_ffn.pays(x, norm, ffn):
+        assert ffn.aggr.bias is not None
+        return compiled_ffn.compiled_ffn(x, norm, ffn, ffn.aggr.weight, ffn.aggr.bias)[0]
     out = Assembly(x)
     for strip, hidden in _hidden(x, norm, ffn):
         out.put(strip, ffn.aggr(hidden))
@@ -81,23 +93,26 @@ def conv_attn_step(
     memory: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute x + convolution(ffn(norm(x)), kernel) of `x` (B, C, H, W), in `memory` if that fits."""
-    channels, pdim = x.shape[1], convolution.pdim
+    pdim = convolution.pdim
     weight, bias = compose(ffn.aggr, convolution.aggr, pdim)
-    out, convolved = Assembly(x, memory), Assembly(x)
-    for strip, hidden in _hidden(x, norm, ffn):
-        mapped, head = F.conv2d(hidden, weight, bias).split([channels, pdim], dim=1)
-        if head.requires_grad:  # or both gradients would be put together in the layout of this one
-            layout = memory_format(x)
-            head.register_hook(lambda grad, layout=layout: grad.contiguous(memory_format=layout))
-        out.put(strip, strip.of(x) + mapped)
-        convolved.put(strip, head)
-    mixed = convolution.plk(convolved.whole, kernel).contiguous(memory_format=memory_format(x))  # (B, P, H, W)
+    compiled = compiled_ffn.pays(x, norm, ffn)
+    if compiled:
+        out, head = compiled_ffn.compiled_ffn(x, norm, ffn, weight, bias, skip=x, memory=memory)
+        if compiled_large_kernel.pays(head, convolution, kernel):
+            compiled_large_kernel.add_conv_attn(out, head, convolution, kernel)
+            return out
+    else:
+        out, head = _mapped(x, norm, ffn, weight, bias, memory)
+    mixed = convolution.plk(head, kernel).contiguous(memory_format=memory_format(x))  # (B, P, H, W)
     detour = convolution.aggr.weight[:, :pdim]
     if torch.is_grad_enabled():
-        return out.whole + F.conv2d(mixed, detour)
-    for strip in cut(x, channels):
-        strip.of(out.whole).add_(F.conv2d(strip.of(mixed), detour))
-    return out.whole
+        return out + F.conv2d(mixed, detour)
+    if compiled:
+        torch.ops.esc_arch.add_products(out, mixed, detour)
+        return out
+    for strip in cut(x, x.shape[1]):
+        strip.of(out).add_(F.conv2d(strip.of(mixed), detour))
+    return out
 
 
 def conv_out_step(
@@ -133,6 +148,27 @@ def compose(first: nn.Conv2d, second: nn.Conv2d, pdim: int) -> tuple[torch.Tenso
         weight = torch.cat([after[:, pdim:] @ before[pdim:], before[:pdim]])
         bias = torch.cat([after[:, pdim:] @ shift[pdim:] + second.bias, shift[:pdim]])
     return weight.to(dtype)[:, :, None, None], bias.to(dtype)
+
+
+def _mapped(
+    x: torch.Tensor,
+    norm: nn.Module,
+    ffn: ConvFFN,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    memory: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Map the hidden layer to C + P channels; return x plus the first ones, (B, C, H, W), and the others."""
+    channels = x.shape[1]
+    out, others = Assembly(x, memory), Assembly(x)
+    for strip, hidden in _hidden(x, norm, ffn):
+        mapped, head = F.conv2d(hidden, weight, bias).split([channels, weight.shape[0] - channels], dim=1)
+        if head.requires_grad:  # or both gradients would be put together in the layout of this one
+            layout = memory_format(x)
+            head.register_hook(lambda grad, layout=layout: grad.contiguous(memory_format=layout))
+        out.put(strip, strip.of(x) + mapped)
+        others.put(strip, head)
+    return out.whole, others.whole
 
 
 def _hidden(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> Iterator[tuple[Strip, torch.Tensor]]:

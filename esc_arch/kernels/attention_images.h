@@ -2,8 +2,8 @@
 // attention.h.
 
 // Floats of memory that a thread needs.
-static std::ptrdiff_t workspace(int side, int depth, bool gradients) {
-    const std::ptrdiff_t n = side * side, table = 4 * n, padded = padded_depth(depth), distance = pitch(n);
+static std::ptrdiff_t attention_workspace(int side, int depth, bool gradients) {
+    const std::ptrdiff_t n = side * side, table = 4 * n, padded = padded_channels(depth), distance = pitch(n);
     if (!gradients) return distance * depth + n * padded + QUERIES * (distance + depth) + table;
     return 4 * distance * depth + n * padded + QUERIES * (table + 3 * depth + padded) + table;
 }
@@ -30,8 +30,8 @@ static void attend_images(
     const Images &images, const float *qkv, const float *table, float *memory, float *out, float *sums
 ) {
     const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
-    const int padded = padded_depth(images.depth), channels = images.heads * images.depth;
-    const std::ptrdiff_t size = workspace(images.side, images.depth, false);
+    const int padded = padded_channels(images.depth), channels = images.heads * images.depth;
+    const std::ptrdiff_t size = attention_workspace(images.side, images.depth, false);
     int parts = 1;  // of a head of a window, where there are few of them
     while (images.windows() * images.heads * parts < 4 * images.threads && parts < 16) parts *= 2;
     const std::ptrdiff_t count = images.windows() * images.heads * parts;
@@ -74,8 +74,8 @@ static void differentiate_images(
     float *grad_tables
 ) {
     const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
-    const int padded = padded_depth(images.depth), channels = images.heads * images.depth;
-    const std::ptrdiff_t size = workspace(images.side, images.depth, true);
+    const int padded = padded_channels(images.depth), channels = images.heads * images.depth;
+    const std::ptrdiff_t size = attention_workspace(images.side, images.depth, true);
     const std::ptrdiff_t count = images.windows() * images.heads;
     const auto kernel = images.side % (2 * LANES) == 0 ? differentiate<2> : differentiate<1>;
 #pragma omp parallel num_threads(images.threads)
