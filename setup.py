@@ -26,9 +26,9 @@ def torchvision_requirement() -> str:
 
 
 KERNELS = Extension(
-    "esc_arch.kernels._kernels",
-    sources=["esc_arch/kernels/kernels.cpp"],
-    depends=glob("esc_arch/kernels/*.h"),
+    "esc_arch.fast.kernels._kernels",
+    sources=["esc_arch/fast/kernels/kernels.cpp"],
+    depends=glob("esc_arch/fast/kernels/*.h"),
     # OpenMP for the compiler only: the library takes the threads of the torch that is loaded
     extra_compile_args=["-std=c++17", "-O3", "-g0", "-fopenmp", "-fno-exceptions", "-fno-rtti"],
     language="c++",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from esc_arch.errors import UserError, one_sentence
+from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.prepare.demo import prepare_demo
 
 

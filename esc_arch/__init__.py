@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from esc_arch import plugin
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
+from esc_arch.bridge import plugin
 from esc_arch.layers import ConvAttn, DecomposedConvAttn
 from esc_arch.version import __version__
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from esc_arch.check import check_options
-from esc_arch.errors import UserError, one_sentence
-from esc_arch.pipeline import parse_in_words
+from esc_arch.bridge.pipeline import parse_in_words
+from esc_arch.checks.options import check_options
+from esc_arch.common.errors import UserError, one_sentence
 
 Options = dict[str, Any]
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, 3), RGB

@@ -6,8 +6,8 @@ is written below the current directory.
 
 from __future__ import annotations
 
-from esc_arch.errors import one_sentence
-from esc_arch.pipeline import run_checked
+from esc_arch.bridge.pipeline import run_checked
+from esc_arch.common.errors import one_sentence
 
 
 @one_sentence

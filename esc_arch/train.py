@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from esc_arch.errors import one_sentence
-from esc_arch.pipeline import run_checked
+from esc_arch.bridge.pipeline import run_checked
+from esc_arch.common.errors import one_sentence
 
 
 @one_sentence

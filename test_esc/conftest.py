@@ -12,11 +12,18 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from esc_arch import kernels
-from esc_arch.kernels import loading
+from esc_arch.fast import kernels
+from esc_arch.fast.kernels import loading
 
 GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = Path(__file__).parent.parent / "options"
+
+
+def option_file(stem: str) -> Path:
+    """The option file of this name, in whichever folder of options/ it is."""
+    (found,) = OPTIONS.rglob(f"{stem}.yml")
+    return found
+
 
 # A network of every kind, small enough for hundreds of forward passes
 TINY: dict[str, Any] = {"dim": 16, "pdim": 4, "n_blocks": 1, "conv_blocks": 2, "window_size": 8, "num_heads": 2}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esc_arch.benchmark.__main__ import main
-from esc_arch.layers.speedups import Speedups
+from esc_arch.fast.speedups import Speedups
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -16,8 +16,8 @@ import yaml
 
 from esc_arch import train
 from esc_arch.archs import ESC
-from esc_arch.check import check_options
-from esc_arch.errors import UserError
+from esc_arch.checks.options import check_options
+from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 

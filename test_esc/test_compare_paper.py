@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import OPTIONS
+from conftest import option_file
 
 from esc_arch.compare import paper, table
 from esc_arch.compare.options import Row, in_every_dtype
@@ -123,7 +123,7 @@ def test_a_table_for_every_scale_and_dtype(lines: list[Line]) -> None:
 
 
 def row(stem: str, **changes: Any) -> Row:
-    content = yaml.safe_load((OPTIONS / f"{stem}.yml").read_text())
+    content = yaml.safe_load(option_file(stem).read_text())
     content["network_g"].update(changes)
     return Row(stem, f"{stem}.yml", content, content["scale"])
 

@@ -15,8 +15,8 @@ from conftest import TINY
 from torch import nn
 
 import esc_arch
-from esc_arch import machine
 from esc_arch.archs import ESC, ESCFP
+from esc_arch.common import machine
 from esc_arch.compare import flops, plot, table
 from esc_arch.compare.__main__ import _input_size, _parse
 from esc_arch.compare.options import read_rows

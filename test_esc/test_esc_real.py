@@ -11,7 +11,7 @@ from conftest import TINY, randomise, relative_difference
 from torch import nn
 
 from esc_arch.archs import ESCReal, ESCRealM
-from esc_arch.compat import define_torchvision_operators
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers import UPSAMPLERS, DySample, UpsampleHead
 from esc_arch.layers.reflect import ReflectConv2d
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.fx.experimental import _config
 
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SRF
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.export import FORMATS, export, formats
 from esc_arch.export.__main__ import main
 from esc_arch.export.exportable import Exportable

@@ -13,7 +13,7 @@ from torch import nn
 
 import esc_arch
 from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.weights import build, bundled_names, identify
 from esc_arch.weights.infer import NotRecognisedError
 

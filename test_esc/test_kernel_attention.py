@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import Watch, needs_kernels, randomise, relative_difference
 
-from esc_arch.layers import compiled_attention, speedups
+from esc_arch.fast import compiled_attention, speedups
+from esc_arch.fast.speedups import Speedups
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.backend import image_attention
-from esc_arch.layers.speedups import Speedups
 from esc_arch.layers.window import RelativePositionBias
 
 

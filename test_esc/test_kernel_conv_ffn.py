@@ -8,12 +8,11 @@ import torch.nn.functional as F
 from conftest import Watch, needs_kernels, randomise, relative_difference
 from torch import nn
 
-from esc_arch import kernels
-from esc_arch.layers import compiled_ffn, speedups
+from esc_arch.fast import compiled_ffn, kernels, speedups
+from esc_arch.fast.speedups import Speedups
+from esc_arch.fast.steps import ffn_step
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
-from esc_arch.layers.speedups import Speedups
-from esc_arch.layers.steps import ffn_step
 
 pytestmark = needs_kernels
 

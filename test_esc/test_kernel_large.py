@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from conftest import needs_kernels, randomise, relative_difference
 
-from esc_arch import kernels
-from esc_arch.kernels.large_kernel import transformed
-from esc_arch.layers import compiled_large_kernel, speedups
+from esc_arch.fast import compiled_large_kernel, kernels, speedups
+from esc_arch.fast.kernels.large_kernel import transformed
+from esc_arch.fast.large_kernel import LargeKernel
+from esc_arch.fast.speedups import Speedups
 from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn, average_over_square, averaged_kernel
-from esc_arch.layers.large_kernel import LargeKernel
-from esc_arch.layers.speedups import Speedups
 
 pytestmark = needs_kernels
 

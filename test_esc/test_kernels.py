@@ -13,11 +13,10 @@ import torch
 from conftest import TINY, Watch, needs_kernels, randomise, relative_difference
 from torch import nn
 
-from esc_arch import kernels
 from esc_arch.archs import ESC, ESCFP
-from esc_arch.kernels import loading
-from esc_arch.layers import speedups, strips
-from esc_arch.layers.speedups import Speedups
+from esc_arch.fast import kernels, speedups, strips
+from esc_arch.fast.kernels import loading
+from esc_arch.fast.speedups import Speedups
 
 
 @needs_kernels
@@ -58,7 +57,7 @@ def test_the_library_is_found_where_it_was_installed(monkeypatch: pytest.MonkeyP
     """As in a clone, from which the package was installed elsewhere."""
     here = loading.library()
     assert here is not None
-    folder = tmp_path / "site" / "esc_arch" / "kernels"
+    folder = tmp_path / "site" / "esc_arch" / "fast" / "kernels"
     folder.mkdir(parents=True)
     monkeypatch.setattr(loading, "__file__", str(tmp_path / "clone" / "__init__.py"))
     monkeypatch.setattr("sys.path", [str(tmp_path), str(tmp_path / "site")])

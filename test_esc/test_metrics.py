@@ -12,8 +12,8 @@ import pytest
 import torch
 from comparing import QUICK, compare, networks, write
 
-from esc_arch.check import check_options
-from esc_arch.errors import UserError
+from esc_arch.checks.options import check_options
+from esc_arch.common.errors import UserError
 from esc_arch.metrics import calculate_pyiqa, load_metric, pyiqa_metric
 
 Options = dict[str, Any]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS
+from conftest import OPTIONS, option_file
 
 from esc_arch import archs
-from esc_arch.check import build_checked
+from esc_arch.checks.options import build_checked
 
 # tested below and in test_options_family.py
 OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP")
-FILES = [f for f in sorted(OPTIONS.glob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
+FILES = [f for f in sorted(OPTIONS.rglob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}
 BUNDLED_X2 = "bundled_ESC_light_x2"
@@ -87,7 +87,7 @@ def test_training_protocol(file: Path) -> None:
         assert pretrained is None
     else:
         parent = file.stem.replace(f"_x{scale}", "_x2")
-        assert (OPTIONS / f"{parent}.yml").is_file()
+        assert option_file(parent)
         assert pretrained == f"experiments/{parent}/models/net_g_latest.pth"
         assert opt["path"]["param_key_g"] == "params_ema"
 
@@ -96,7 +96,7 @@ def test_training_protocol(file: Path) -> None:
 def test_test_file_tests_what_its_training_file_trains(file: Path) -> None:
     opt = load(file)
     trained = file.stem.replace("test_", "train_")
-    training = load(OPTIONS / f"{trained}.yml")
+    training = load(option_file(trained))
     assert opt["network_g"] == training["network_g"]
     assert opt["path"]["pretrain_network_g"] == f"experiments/{trained}/models/net_g_latest.pth"
     tested = [dict(d) for d in opt["datasets"].values()]
@@ -106,19 +106,19 @@ def test_test_file_tests_what_its_training_file_trains(file: Path) -> None:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bundled_weights_have_their_files(scale: int) -> None:
     name = f"ESC_light_x{scale}"
-    training, opt = load(OPTIONS / f"bundled_{name}.yml"), load(OPTIONS / f"test_bundled_{name}.yml")
-    published = load(OPTIONS / f"test_{name}.yml")
+    training, opt = load(option_file(f"bundled_{name}")), load(option_file(f"test_bundled_{name}"))
+    published = load(option_file(f"test_{name}"))
     assert training["network_g"] == opt["network_g"] == published["network_g"]
     assert opt["path"]["pretrain_network_g"] == f"{name}.pth"
     assert list(opt["datasets"].values()) == list(published["datasets"].values())[:3]
     assert (opt["val"], opt["scale"]) == (published["val"], scale)
     if scale != 2:
-        continued = load(OPTIONS / f"{BUNDLED_X2}_continued.yml")
+        continued = load(option_file(f"{BUNDLED_X2}_continued"))
         assert training["path"]["pretrain_network_g"] == f"experiments/{continued['name']}/models/net_g_latest.pth"
 
 
 def test_second_part_of_the_bundled_x2_goes_on_from_the_first() -> None:
-    first, second = (copy.deepcopy(load(OPTIONS / f"{BUNDLED_X2}{part}.yml")) for part in ("", "_continued"))
+    first, second = (copy.deepcopy(load(option_file(f"{BUNDLED_X2}{part}"))) for part in ("", "_continued"))
     assert second["path"]["pretrain_network_g"] == f"experiments/{first['name']}/models/net_g_latest.pth"
     for opt in (first, second):
         opt["name"] = opt["manual_seed"] = opt["path"]["pretrain_network_g"] = None
@@ -128,9 +128,9 @@ def test_second_part_of_the_bundled_x2_goes_on_from_the_first() -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_rivals_share_everything_but_the_network(scale: int) -> None:
-    reference = load(OPTIONS / f"train_ESC_x{scale}.yml")
+    reference = load(option_file(f"train_ESC_x{scale}"))
     for variant in VARIANTS:
-        other = copy.deepcopy(load(OPTIONS / f"train_{variant}_x{scale}.yml"))
+        other = copy.deepcopy(load(option_file(f"train_{variant}_x{scale}")))
         for opt in (reference, other):
             opt["name"] = opt["network_g"] = opt["path"]["pretrain_network_g"] = None
         assert other == reference

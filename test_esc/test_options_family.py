@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import OPTIONS
+from conftest import OPTIONS, option_file
 
-from esc_arch.check import build_checked
+from esc_arch.checks.options import build_checked
 
 REAL = sorted(OPTIONS.glob("*_ESC_Real*.yml"))
 LTE = sorted(OPTIONS.glob("*_ESC_LTE*.yml"))
@@ -70,7 +70,7 @@ def test_gan_continues_the_first_stage(file: Path) -> None:
         only_in_one_stage |= {"network_d", "path", "train"}
         shared = [{k: v for k, v in opt.items() if k not in only_in_one_stage} for opt in (first, second)]
         assert shared[0] == shared[1]
-    tested = load(OPTIONS / f"{base.replace('train', 'test')}.yml")
+    tested = load(option_file(base.replace("train", "test")))
     assert tested["network_g"] == first["network_g"]
     assert tested["path"]["pretrain_network_g"] == f"experiments/{base}_gan/models/net_g_latest.pth"
 
@@ -78,7 +78,7 @@ def test_gan_continues_the_first_stage(file: Path) -> None:
 @pytest.mark.parametrize("file", [*MSE, *GAN], ids=ids)
 def test_degradation_is_complete(file: Path) -> None:
     """BasicSR reads these options while it trains; the check wants them before."""
-    from esc_arch.check import REQUIRED_OF_DEGRADATION, REQUIRED_OF_DEGRADING_MODEL
+    from esc_arch.checks.options import REQUIRED_OF_DEGRADATION, REQUIRED_OF_DEGRADING_MODEL
 
     opt = load(file)
     for name in (REQUIRED_OF_DEGRADATION + " " + REQUIRED_OF_DEGRADING_MODEL[opt["model_type"]]).split():
@@ -117,10 +117,10 @@ def test_arbitrary_scale_file_agrees_with_itself(file: Path) -> None:
 
 
 def test_arbitrary_scale_tests_what_is_trained() -> None:
-    trained, tested = load(OPTIONS / "train_ESC_LTE.yml"), load(OPTIONS / "test_ESC_LTE.yml")
+    trained, tested = load(option_file("train_ESC_LTE")), load(option_file("test_ESC_LTE"))
     assert tested["network_g"] == trained["network_g"]
     assert tested["path"]["pretrain_network_g"] == "experiments/train_ESC_LTE/models/net_g_latest.pth"
-    small = load(OPTIONS / "train_ESC_LTE_DIV2K.yml")
+    small = load(option_file("train_ESC_LTE_DIV2K"))
     for opt in (trained, small):
         opt["name"] = opt["datasets"]["train"]["name"] = opt["datasets"]["train"]["dataroot_gt"] = None
     assert small == trained
@@ -128,7 +128,7 @@ def test_arbitrary_scale_tests_what_is_trained() -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_dflip_differs_in_the_data_alone(scale: int) -> None:
-    opt, reference = (load(OPTIONS / f"train_{name}_x{scale}.yml") for name in ("ESC_DFLIP", "ESC"))
+    opt, reference = (load(option_file(f"train_{name}_x{scale}")) for name in ("ESC_DFLIP", "ESC"))
     assert opt["name"] == f"train_ESC_DFLIP_x{scale}"
     training_set, other = dict(opt["datasets"].pop("train")), dict(reference["datasets"].pop("train"))
     assert training_set.pop("type") == "BicubicDataset"

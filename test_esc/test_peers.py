@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN, OPTIONS, relative_difference
+from conftest import GOLDEN, option_file, relative_difference
 from torch import nn
 
 import esc_arch
 from esc_arch.archs import peers
-from esc_arch.check import build_checked
-from esc_arch.errors import UserError
+from esc_arch.checks.options import build_checked
+from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 
@@ -73,7 +73,7 @@ def load(stem: str) -> Options:
     import yaml
     from basicsr.utils.options import ordered_yaml
 
-    return yaml.load((OPTIONS / f"{stem}.yml").read_text(), Loader=ordered_yaml()[0])
+    return yaml.load(option_file(stem).read_text(), Loader=ordered_yaml()[0])
 
 
 def package_of(name: str) -> str | None:
@@ -137,10 +137,10 @@ def test_test_file_tests_what_its_training_file_trains(variant: str, scale: int)
 @pytest.mark.parametrize("kind", ["train", "test"])
 def test_header(variant: str, scale: int, kind: str) -> None:
     stem = f"{kind}_{variant}_x{scale}"
-    header = (OPTIONS / f"{stem}.yml").read_text().partition("\n\n")[0]
+    header = option_file(stem).read_text().partition("\n\n")[0]
     assert all(line.startswith("# ") for line in header.splitlines())
     assert "A rival of ESC" in header
-    assert f"-opt options/{stem}.yml" in header
+    assert f"-opt options/peers/{stem}.yml" in header
     package = package_of(load(stem)["network_g"]["type"])
     assert ("# Needs:" in header) == (package is not None)
     assert package is None or f"'.[{peers.EXTRAS[package]}]' (the network comes from the package {package}" in header

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.picture import Picture
 from esc_arch.upscale.reading import read_picture
 from esc_arch.upscale.writing import check_target, write_picture

@@ -7,10 +7,15 @@ import sys
 
 import pytest
 
-from esc_arch import compat
+from esc_arch.bridge.mends import imports as imported_by_basicsr
+from esc_arch.common import torchvision_operators
 
 # BasicSR imported before this package, by somebody who mended it on their own
-MENDED_BY_HAND = f"import runpy; [mend() for mend in runpy.run_path({compat.__file__!r})['BEFORE_IMPORT']]"
+MENDED_BY_HAND = (
+    "import runpy; "
+    f"runpy.run_path({torchvision_operators.__file__!r})['define_torchvision_operators'](); "
+    f"runpy.run_path({imported_by_basicsr.__file__!r})['restore_functional_tensor']()"
+)
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.databases import lmdb_fault
 from esc_arch.prepare.images import downscale
 from esc_arch.prepare.training import prepare_training

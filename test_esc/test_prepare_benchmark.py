@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.benchmarks import prepare_benchmark
 from esc_arch.prepare.demo import TRAINING, VALIDATION, prepare_demo
 from esc_arch.prepare.images import downscale

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.images import (
     downscale,
     image_size,

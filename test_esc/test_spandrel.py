@@ -13,7 +13,7 @@ from torch import nn
 
 import esc_arch
 from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
-from esc_arch.compat import define_torchvision_operators
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.weights import convert
 

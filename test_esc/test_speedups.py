@@ -21,11 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_arch.archs import ESC, ESCFP
 from esc_arch.compare.flops import count_macs
-from esc_arch.layers import large_kernel, lean_attention, products, speedups, steps, strips
+from esc_arch.fast import large_kernel, lean_attention, products, speedups, steps, strips
+from esc_arch.fast.large_kernel import LargeKernel, hartley_matrix
+from esc_arch.fast.speedups import Speedups
 from esc_arch.layers.backend import window_attention
 from esc_arch.layers.conv_attn import average_over_square, averaged_kernel
-from esc_arch.layers.large_kernel import LargeKernel, hartley_matrix
-from esc_arch.layers.speedups import Speedups
 from esc_arch.layers.window import RelativePositionBias
 
 SWITCHES = [field.name for field in dataclasses.fields(Speedups)]

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, TINY, randomise, relative_difference
+from conftest import TINY, option_file, randomise, relative_difference
 
 import esc_arch.test as esc_test
 from esc_arch import report, train
-from esc_arch.check import check_options
-from esc_arch.errors import UserError
+from esc_arch.checks.options import check_options
+from esc_arch.common.errors import UserError
 from esc_arch.models import esc_model
 
 Options = dict[str, Any]
@@ -44,7 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def load(name: str) -> Options:
-    return yaml.safe_load((OPTIONS / f"{name}.yml").read_text())
+    return yaml.safe_load(option_file(name).read_text())
 
 
 def shrunk(name: str, lmdb: Path) -> Options:

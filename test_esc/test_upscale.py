@@ -15,7 +15,7 @@ from conftest import TINY, randomise
 from PIL import Image
 
 from esc_arch.archs import ESC, ESCLTE
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale import batch, upscale_image
 from esc_arch.upscale.__main__ import main
 from esc_arch.upscale.jobs import plan_jobs

@@ -12,8 +12,8 @@ from conftest import TINY, randomise
 from torch import nn
 
 from esc_arch.archs import ESC, ESCLTE, Bicubic, HiT_SRF
-from esc_arch.compat import define_torchvision_operators
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers.lte import sample_bilinear
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale import array, memory, upscale_image

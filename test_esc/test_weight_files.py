@@ -12,7 +12,7 @@ from conftest import TINY, randomise
 
 import esc_arch
 from esc_arch.archs import ESC
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.weights import convert, read_weights, write_weights
 
 

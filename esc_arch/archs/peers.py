@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from esc_arch.compat import define_torchvision_operators
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 
 EXTRAS = {"spandrel": "peers", "spandrel_extra_arches": "peers-nc"}
 

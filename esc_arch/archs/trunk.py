@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.layers import speedups
-from esc_arch.layers.allocator import keep_freed_memory
+from esc_arch.fast import speedups
+from esc_arch.fast.allocator import keep_freed_memory
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from esc_arch.arguments import positive, size
 from esc_arch.benchmark.memory import peak
 from esc_arch.benchmark.parts import roofline
 from esc_arch.benchmark.precision import differences
 from esc_arch.benchmark.whole import inference, training
-from esc_arch.errors import UserError, one_sentence
+from esc_arch.common.arguments import positive, size
+from esc_arch.common.errors import UserError, one_sentence
+from esc_arch.common.machine import choose_device, describe
 from esc_arch.layers.backend import ATTN_TYPES
-from esc_arch.machine import choose_device, describe
 
 KINDS = ("inference", "parts", "training", "memory", "precision")
 

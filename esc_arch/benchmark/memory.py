@@ -10,9 +10,9 @@ import torch
 
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table
-from esc_arch.layers import speedups
-from esc_arch.layers.speedups import Speedups
-from esc_arch.peak_memory import MEANING, PeakMemory
+from esc_arch.common.peak_memory import MEANING, PeakMemory
+from esc_arch.fast import speedups
+from esc_arch.fast.speedups import Speedups
 
 
 def peak(size: tuple[int, int], arguments: dict[str, Any], device: str) -> str:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table, take_turns
-from esc_arch.layers import steps
+from esc_arch.fast import steps
+from esc_arch.fast.large_kernel import ROWS
 from esc_arch.layers.conv_attn import averaged_kernel
-from esc_arch.layers.large_kernel import ROWS
 
 
 def roofline(size: tuple[int, int], device: str, rounds: int) -> str:

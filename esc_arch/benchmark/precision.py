@@ -6,8 +6,8 @@ import torch
 
 from esc_arch.archs import ESC, ESCFP
 from esc_arch.benchmark.timing import table
-from esc_arch.layers import speedups
-from esc_arch.layers.speedups import Speedups
+from esc_arch.fast import speedups
+from esc_arch.fast.speedups import Speedups
 
 
 def differences(size: tuple[int, int], device: str) -> str:

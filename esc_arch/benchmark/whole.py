@@ -12,9 +12,9 @@ from torch import nn
 
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table, take_turns
-from esc_arch.layers import speedups
+from esc_arch.fast import speedups
+from esc_arch.fast.speedups import Speedups
 from esc_arch.layers.attention import WindowAttention
-from esc_arch.layers.speedups import Speedups
 
 PLAIN = "plain"
 ALL = "all"

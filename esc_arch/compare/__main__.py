@@ -12,15 +12,15 @@ import argparse
 import os
 import sys
 
-from esc_arch import machine
-from esc_arch.arguments import count, positive, size
+from esc_arch.common import machine
+from esc_arch.common.arguments import count, positive, size
+from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.compare import table
 from esc_arch.compare.job import DTYPES, Protocol
 from esc_arch.compare.options import bicubic_rows, in_every_dtype, read_rows
 from esc_arch.compare.paper import materialised_rows
 from esc_arch.compare.runner import Plan, run
 from esc_arch.compare.summary import summarise
-from esc_arch.errors import UserError, one_sentence
 
 Size = tuple[int, int]  # height, width
 WARMUP = {"cpu": 1, "cuda": 20}

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from esc_arch.layers import speedups
-from esc_arch.layers.speedups import Speedups
+from esc_arch.fast import speedups
+from esc_arch.fast.speedups import Speedups
 
 CONVENTION = (
     "multiply-accumulates, counted as fvcore does: one per multiply-accumulate of convolutions, matrix products and "

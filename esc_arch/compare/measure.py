@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from esc_arch.archs import NETWORKS
-from esc_arch.check import build_checked
+from esc_arch.checks.options import build_checked
+from esc_arch.common.errors import UserError
+from esc_arch.common.peak_memory import PeakMemory
 from esc_arch.compare.flops import count_macs
 from esc_arch.compare.job import Job
 from esc_arch.compare.quality import score
-from esc_arch.errors import UserError
-from esc_arch.peak_memory import PeakMemory
 
 T = TypeVar("T")
 Size = tuple[int, int]  # height, width

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from esc_arch.check import SCALE_ARGUMENTS
-from esc_arch.errors import UserError
-from esc_arch.option_file import reading
+from esc_arch.checks.option_file import reading
+from esc_arch.checks.options import SCALE_ARGUMENTS
+from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 

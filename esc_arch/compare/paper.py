@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from esc_arch.check import build_checked
+from esc_arch.checks.options import build_checked
+from esc_arch.common.errors import UserError
 from esc_arch.compare.options import Row
-from esc_arch.errors import UserError
 
 Line = dict[str, Any]
 HARDWARE = "NVIDIA RTX A6000"

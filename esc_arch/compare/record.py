@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 
 
 class Record:

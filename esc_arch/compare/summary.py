@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from esc_arch.common.peak_memory import MEANING
 from esc_arch.compare.flops import CONVENTION
 from esc_arch.compare.paper import check_claims, circumstances, relate
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
-from esc_arch.peak_memory import MEANING
 
 Line = dict[str, Any]
 LOWER_IS_BETTER = ("niqe", "lpips", "dists")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from esc_arch.errors import one_sentence
+from esc_arch.common.errors import one_sentence
 from esc_arch.export.exporting import FORMATS, OPSET, WEIGHTS, export
 
 SMALLEST_OPSET = 18  # of the exporter

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.fast.large_kernel import LargeKernel
 from esc_arch.layers.conv_attn import DYNAMIC_SIZE, DecomposedLargeKernel, DynamicLargeKernel
-from esc_arch.layers.large_kernel import LargeKernel
 
 
 class Exportable(nn.Module):

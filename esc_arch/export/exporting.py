@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.export import formats
 from esc_arch.export.exportable import Exportable
 from esc_arch.version import __version__

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.export.exportable import Exportable
 
 Run = Callable[[torch.Tensor], torch.Tensor]

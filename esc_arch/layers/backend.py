@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from esc_arch.layers import compiled_attention, lean_attention, speedups
-from esc_arch.layers.strips import memory_format
+from esc_arch.fast import compiled_attention, lean_attention, speedups
+from esc_arch.fast.strips import memory_format
 from esc_arch.layers.window import RelativePositionBias, window_merge, window_partition
 
 ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")

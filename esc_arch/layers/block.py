@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.fast.steps import attention_step, conv_attn_step, conv_out_step, ffn_step, may_bypass
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
-from esc_arch.layers.steps import attention_step, conv_attn_step, conv_out_step, ffn_step, may_bypass
 
 
 class ESCBlock(nn.Module):

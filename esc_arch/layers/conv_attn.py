@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.layers import speedups
+from esc_arch.fast import speedups
+from esc_arch.fast.large_kernel import LargeKernel
 from esc_arch.layers.arguments import require, require_image
-from esc_arch.layers.large_kernel import LargeKernel
 
 DYNAMIC_SIZE = 3  # side of the kernel computed from the image
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.fast.strips import convolve_rows
 from esc_arch.layers.arguments import require
-from esc_arch.layers.strips import convolve_rows
 
 
 class ConvFFN(nn.Module):

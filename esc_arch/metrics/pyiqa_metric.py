@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from esc_arch.compat import define_torchvision_operators
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 
 Pixels = np.ndarray[Any, Any]
 

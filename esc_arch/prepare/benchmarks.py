@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.images import (
     crop_to_multiple,
     downscale,

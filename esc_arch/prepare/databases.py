@@ -13,7 +13,7 @@ import numpy as np
 from basicsr.utils.lmdb_util import LmdbMaker
 from tqdm import tqdm
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.images import is_intact_png
 
 Shapes = dict[str, tuple[int, int]]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import skimage.data
 from PIL import Image
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.benchmarks import prepare_benchmark
 from esc_arch.prepare.training import prepare_training
 

@@ -13,7 +13,7 @@ import numpy as np
 from basicsr.utils.matlab_functions import imresize
 from PIL import Image
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 

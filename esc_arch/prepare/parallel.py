@@ -15,8 +15,8 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from esc_arch.errors import UserError
-from esc_arch.processes import clean_processes
+from esc_arch.common.errors import UserError
+from esc_arch.common.processes import clean_processes
 
 Job = TypeVar("Job")
 

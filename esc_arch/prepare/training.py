@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.prepare.databases import Shapes, lmdb_fault, write_lmdb
 from esc_arch.prepare.images import (
     crop_to_multiple,

@@ -11,8 +11,8 @@ import sys
 
 import torch
 
-from esc_arch.arguments import factor, positive
-from esc_arch.errors import UserError, one_sentence
+from esc_arch.common.arguments import factor, positive
+from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.upscale.batch import run_jobs
 from esc_arch.upscale.jobs import plan_jobs
 from esc_arch.upscale.network import bundled_of_scale, load_enlarger

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.memory import choose_tile, fit_tile, free_memory, overlap_of
 from esc_arch.upscale.network import Enlarger, load_enlarger
 from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles

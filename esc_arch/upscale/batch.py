@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.array import enlarge_pixels
 from esc_arch.upscale.jobs import Job
 from esc_arch.upscale.memory import free_memory

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.picture import FORMATS
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.check import SCALE_ARGUMENTS
-from esc_arch.errors import UserError
+from esc_arch.checks.options import SCALE_ARGUMENTS
+from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place
 from esc_arch.weights import Identity, bundled_names, identify, read_weights

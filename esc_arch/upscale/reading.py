@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.picture import FORMATS, Picture
 
 READ = sorted(set(FORMATS.values()))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.upscale.picture import FORMATS, Picture
 
 LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}

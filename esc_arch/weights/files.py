@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 
 Weights = dict[str, torch.Tensor]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from esc_arch.archs import ESCLTE
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.weights.infer import Arguments, Shapes, recognise
 
 MARK = ".MetaUpsample"  # by which other projects mark checkpoints of ESC-Real-M; it is no weight

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
 Arguments = dict[str, Any]

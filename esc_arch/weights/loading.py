@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
 from esc_arch.weights.files import read_weights
 from esc_arch.weights.identify import identify
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
-from esc_arch.compat import define_torchvision_operators
-from esc_arch.errors import UserError
+from esc_arch.common.errors import UserError
+from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.weights.identify import Identity, identify
 
 FAMILY = (ESC, ESCFP, ESCReal, ESCRealM)  # spandrel has no place for the scale of each call that ESC+LTE takes

@@ -1,0 +1,28 @@
+"""Warnings that say nothing of use, again and again."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def drop_multiple_validation_warning() -> None:
+    """Drop the warning that several validation sets work with SRModel only, at every validation.
+
+    `basicsr.train` prints it whatever the model is; every model of this package and every image model of BasicSR is an
+    SRModel.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Multiple validation datasets are *only* supported by SRModel")
+
+    logging.getLogger("basicsr").addFilter(keep)
+
+
+def drop_stride_warning() -> None:
+    """Drop the warning of distributed training that the strides of a gradient are not those of its bucket.
+
+    torch compares the strides of dimensions of size one too, which mean nothing. The gradients of depthwise
+    convolutions (E, 1, 3, 3), of which these networks are full, differ in nothing else.
+    """
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")

@@ -1,0 +1,1 @@
+"""Finds mistakes in option files, checkpoints and data before anything starts."""

@@ -1,0 +1,94 @@
+"""Window attention of images and its gradients: `torch.ops.esc_arch.attend` and `attend_gradients`."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+
+from esc_arch.fast.kernels.loading import OPERATORS, images, required
+
+WINDOW_MULTIPLE = 16  # sides of windows that the attention is made for
+
+OPERATORS.define("attend(Tensor qkv, Tensor table, int window, int heads, bool keep_sums) -> (Tensor, Tensor)")
+OPERATORS.define(
+    "attend_gradients(Tensor grad, Tensor qkv, Tensor table, Tensor out, Tensor sums, int window, int heads)"
+    " -> (Tensor, Tensor)"
+)
+
+
+def _attend(
+    qkv: torch.Tensor, table: torch.Tensor, window: int, heads: int, keep_sums: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend within the windows of images.
+
+    Args:
+        qkv: (B, 3 * C, H, W), float32, channels last in memory, in the order (qkv, heads, head channels); H, W
+            multiples of the window.
+        table: biases (h, (2w - 1)^2), see `esc_arch.layers.window.RelativePositionBias`.
+        window: side w, a multiple of WINDOW_MULTIPLE.
+        heads: number of heads h.
+        keep_sums: also return what the gradients need.
+
+    Returns:
+        (B, C, H, W), channels last in memory, and the logarithm (base 2) of the sum of every row of exponentials
+        (B * H/w * W/w, h, w * w), empty unless asked for.
+    """
+    kernels, qkv, table = _ready(qkv, table, window)
+    batch, channels, height, width = qkv.shape
+    out = images(batch, channels // 3, height, width)
+    tokens = window * window
+    sums = qkv.new_empty(batch * height * width // tokens if keep_sums else 0, heads, tokens)
+    shape = batch, height, width, window, heads, channels // 3 // heads, torch.get_num_threads()
+    memory = _workspace(kernels, shape, gradients=False)
+    kernels.esc_attend(
+        *shape,
+        qkv.data_ptr(),
+        table.data_ptr(),
+        memory.data_ptr(),
+        out.data_ptr(),
+        sums.data_ptr() if keep_sums else None,
+    )
+    return out, sums
+
+
+def _attend_gradients(
+    grad: torch.Tensor,
+    qkv: torch.Tensor,
+    table: torch.Tensor,
+    out: torch.Tensor,
+    sums: torch.Tensor,
+    window: int,
+    heads: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the gradients of `qkv` and `table` from that of `out`; arguments as of `_attend`."""
+    kernels, qkv, table = _ready(qkv, table, window)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    batch, channels, height, width = qkv.shape
+    grad_qkv = images(*qkv.shape)
+    tables = table.new_empty(sums.shape[0], *table.shape)  # one of every window, so that their sum has one order
+    shape = batch, height, width, window, heads, channels // 3 // heads, torch.get_num_threads()
+    memory = _workspace(kernels, shape, gradients=True)
+    tensors = qkv, table, out, sums, grad, memory, grad_qkv, tables
+    kernels.esc_attend_gradients(*shape, *(tensor.data_ptr() for tensor in tensors))
+    return grad_qkv, tables.sum(0)
+
+
+def _ready(qkv: torch.Tensor, table: torch.Tensor, window: int) -> tuple[ctypes.CDLL, torch.Tensor, torch.Tensor]:
+    kernels = required()
+    float32 = qkv.dtype == table.dtype == torch.float32
+    if not float32 or window % WINDOW_MULTIPLE or qkv.shape[2] % window or qkv.shape[3] % window:
+        raise RuntimeError(
+            f"esc_arch::attend is for float32 and windows that fit the image and are multiples of {WINDOW_MULTIPLE}, "
+            f"got {qkv.dtype}, {table.dtype}, window {window} and {tuple(qkv.shape)}."
+        )
+    return kernels, qkv.contiguous(memory_format=torch.channels_last), table.contiguous()
+
+
+def _workspace(kernels: ctypes.CDLL, shape: tuple[int, ...], gradients: bool) -> torch.Tensor:
+    _, _, _, window, _, depth, threads = shape
+    return torch.empty(threads * kernels.esc_attention_workspace(window, depth, gradients))
+
+
+OPERATORS.impl("attend", _attend, "CPU")
+OPERATORS.impl("attend_gradients", _attend_gradients, "CPU")

@@ -1,0 +1,177 @@
+"""The steps of a block: the same function as calling its modules one by one, with fewer operations and less memory.
+
+Two linear maps that follow each other are composed: on the channels that a ConvAttn does not convolve, the last layer
+of the ConvFFN before it and its own. With hidden features h, u = F h + f split into (u_1, u_2), and
+y = A_1 conv(u_1) + A_2 u_2 + a, this is y = A_1 conv(u_1) + (A_2 F_2) h + (A_2 f_2 + a). The composed weights are
+computed in every forward pass, which takes microseconds, so there is no state that could be outdated.
+
+Without gradients every step also works in strips of the image (see strips.py) and, where it owns the memory, in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esc_arch.fast import compiled_ffn, compiled_large_kernel, speedups
+from esc_arch.fast.strips import Assembly, Strip, convolve_rows, cut, memory_format
+from esc_arch.layers.attention import WindowAttention
+from esc_arch.layers.conv_attn import PartialConvAttn
+from esc_arch.layers.ffn import ConvFFN
+from esc_arch.layers.reflect import next_multiple, reflect_axis
+
+if TYPE_CHECKING:
+    from esc_arch.layers.block import ESCBlock
+
+
+def may_bypass(block: ESCBlock) -> bool:
+    """Tell whether the weights of the modules in `block` may be used without calling the modules.
+
+    Not if a module is watched (hooks), parametrised, or replaced by one of another kind.
+    """
+    ffns = block.proj, *block.convffns
+    if not (
+        speedups.active().composed
+        and all(type(ffn) is ConvFFN for ffn in ffns)
+        and all(isinstance(convolution, PartialConvAttn) for convolution in block.pconvs)
+        and type(block.attn) is WindowAttention
+    ):
+        return False
+    linear: list[Any] = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
+    linear += [layer for ffn in ffns for layer in (ffn.proj, ffn.dwc, ffn.aggr)]
+    return all(_is_plain(layer) for layer in linear) and not any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in block.modules()
+    )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return (
+        type(layer) is nn.Conv2d
+        and layer.bias is not None
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+    )
+
+
+def ffn_step(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> torch.Tensor:
+    """Compute ffn(norm(x)) of `x` (B, C, H, W)."""
+    if compiled_ffn.pays(x, norm, ffn):
+        assert ffn.aggr.bias is not None
+        return compiled_ffn.compiled_ffn(x, norm, ffn, ffn.aggr.weight, ffn.aggr.bias)[0]
+    out = Assembly(x)
+    for strip, hidden in _hidden(x, norm, ffn):
+        out.put(strip, ffn.aggr(hidden))
+    return out.whole
+
+
+def attention_step(x: torch.Tensor, norm: nn.Module, attn: WindowAttention) -> torch.Tensor:
+    """Compute x + attn(norm(x)) of `x` (B, C, H, W), which is overwritten unless there are gradients to compute."""
+    if torch.is_grad_enabled():
+        return x + attn(norm(x))
+    window, bias = attn.window_size, attn.bias()
+    # from the bottom, where the padding by reflection reads rows further up, which must be unchanged
+    for strip in reversed(list(cut(x, 3 * x.shape[1], multiple=window))):
+        start, stop = strip.rows.start, strip.rows.stop
+        rows = strip.of(x)
+        if start and stop % window:
+            below = reflect_axis(x[strip.images], 2, stop, next_multiple(stop, window))
+            rows = torch.cat([rows, below], dim=2)
+        strip.of(x).add_(attn.attend(norm(rows), bias)[:, :, : stop - start])
+    return x
+
+
+def conv_attn_step(
+    x: torch.Tensor,
+    norm: nn.Module,
+    ffn: ConvFFN,
+    convolution: PartialConvAttn,
+    kernel: Any,
+    memory: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Compute x + convolution(ffn(norm(x)), kernel) of `x` (B, C, H, W), in `memory` if that fits."""
+    pdim = convolution.pdim
+    weight, bias = compose(ffn.aggr, convolution.aggr, pdim)
+    compiled = compiled_ffn.pays(x, norm, ffn)
+    if compiled:
+        out, head = compiled_ffn.compiled_ffn(x, norm, ffn, weight, bias, skip=x, memory=memory)
+        if compiled_large_kernel.pays(head, convolution, kernel):
+            compiled_large_kernel.add_conv_attn(out, head, convolution, kernel)
+            return out
+    else:
+        out, head = _mapped(x, norm, ffn, weight, bias, memory)
+    mixed = convolution.plk(head, kernel).contiguous(memory_format=memory_format(x))  # (B, P, H, W)
+    detour = convolution.aggr.weight[:, :pdim]
+    if torch.is_grad_enabled():
+        return out + F.conv2d(mixed, detour)
+    if compiled:
+        torch.ops.esc_arch.add_products(out, mixed, detour)
+        return out
+    for strip in cut(x, x.shape[1]):
+        strip.of(out).add_(F.conv2d(strip.of(mixed), detour))
+    return out
+
+
+def conv_out_step(
+    x: torch.Tensor, norm: nn.Module, conv: nn.Conv2d, skip: torch.Tensor, memory: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Compute conv(norm(x)) + skip, all (B, C, H, W), in `memory` if that fits."""
+    out = Assembly(x, memory)
+    for strip in cut(x, x.shape[1], context=conv.kernel_size[0] // 2):
+        part = convolve_rows(conv, norm(strip.with_context(x)), strip.above, strip.below)
+        out.put(strip, part + strip.of(skip))
+    return out.whole
+
+
+def compose(first: nn.Conv2d, second: nn.Conv2d, pdim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compose two 1x1 convolutions on the channels from `pdim` on.
+
+    Args:
+        first: E -> C channels.
+        second: C -> C channels.
+        pdim: number of channels P between them that something else happens to.
+
+    Returns:
+        weight (C + P, E, 1, 1) and bias (C + P): first the map from the input of `first` to the result of `second`,
+        without what comes through the first P channels between them, then the map to these P channels.
+    """
+    dtype = first.weight.dtype
+    precise = torch.promote_types(dtype, torch.float32)  # products of half precision are rounded once
+    before, after = first.weight.flatten(1).to(precise), second.weight.flatten(1).to(precise)  # (C, E), (C, C)
+    assert first.bias is not None
+    assert second.bias is not None
+    shift = first.bias.to(precise)
+    with torch.autocast(before.device.type, enabled=False):
+        weight = torch.cat([after[:, pdim:] @ before[pdim:], before[:pdim]])
+        bias = torch.cat([after[:, pdim:] @ shift[pdim:] + second.bias, shift[:pdim]])
+    return weight.to(dtype)[:, :, None, None], bias.to(dtype)
+
+
+def _mapped(
+    x: torch.Tensor,
+    norm: nn.Module,
+    ffn: ConvFFN,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    memory: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Map the hidden layer to C + P channels; return x plus the first ones, (B, C, H, W), and the others."""
+    channels = x.shape[1]
+    out, others = Assembly(x, memory), Assembly(x)
+    for strip, hidden in _hidden(x, norm, ffn):
+        mapped, head = F.conv2d(hidden, weight, bias).split([channels, weight.shape[0] - channels], dim=1)
+        if head.requires_grad:  # or both gradients would be put together in the layout of this one
+            layout = memory_format(x)
+            head.register_hook(lambda grad, layout=layout: grad.contiguous(memory_format=layout))
+        out.put(strip, strip.of(x) + mapped)
+        others.put(strip, head)
+    return out.whole, others.whole
+
+
+def _hidden(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> Iterator[tuple[Strip, torch.Tensor]]:
+    """Yield the hidden layer of the ConvFFN behind `norm`, strip by strip."""
+    for strip in cut(x, ffn.dwc.in_channels, context=ffn.dwc.kernel_size[0] // 2):
+        yield strip, ffn.hidden(norm(strip.with_context(x)), strip.above, strip.below)
