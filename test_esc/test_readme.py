@@ -1,4 +1,4 @@
-"""The examples of the README run as they stand there."""
+"""The examples of README and docs run as they stand there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from PIL import Image
 from esc_arch.archs import ESC
 from esc_arch.weights import write_weights
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.partition("## Python API")[2], flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)]
 
 
 def example(word: str) -> str:
