@@ -15,9 +15,9 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from esc_arch.common.errors import UserError
-from esc_arch.upscale.picture import Picture
-from esc_arch.upscale.reading import read_picture
-from esc_arch.upscale.writing import check_target, write_picture
+from esc_arch.pictures.picture import Picture
+from esc_arch.pictures.reading import read_picture
+from esc_arch.pictures.writing import check_target, write_picture
 
 LIMIT = 10**6
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()

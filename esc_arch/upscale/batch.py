@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from tqdm import tqdm
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.picture import Picture
+from esc_arch.pictures.reading import read_picture
+from esc_arch.pictures.writing import check_target, write_picture
 from esc_arch.upscale.array import enlarge_pixels
 from esc_arch.upscale.jobs import Job
 from esc_arch.upscale.memory import free_memory
 from esc_arch.upscale.network import Enlarger
-from esc_arch.upscale.picture import Picture
-from esc_arch.upscale.reading import read_picture
-from esc_arch.upscale.writing import check_target, write_picture
 
 ENCODING = 2  # bytes that writing takes for each byte of the result
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from esc_arch.common.errors import UserError
-from esc_arch.upscale.picture import FORMATS
+from esc_arch.pictures.picture import FORMATS
 
 
 @dataclass(frozen=True)

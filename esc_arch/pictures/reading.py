@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from esc_arch.common.errors import UserError
-from esc_arch.upscale.picture import FORMATS, Picture
+from esc_arch.pictures.picture import FORMATS, Picture
 
 READ = sorted(set(FORMATS.values()))
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags

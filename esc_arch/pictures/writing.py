@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.common.errors import UserError
-from esc_arch.upscale.picture import FORMATS, Picture
+from esc_arch.pictures.picture import FORMATS, Picture
 
 LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
 QUALITY = 95

@@ -1,0 +1,1 @@
+"""Pictures in files: reading and writing them, and all that belongs to them."""
