@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.checks.checkpoints import read_checkpoint
 from esc_arch.checks.data import check_dataset
-from esc_arch.checks.options import build_checked, read_checkpoint
+from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.compare.job import Job
 from esc_arch.compare.options import Row
