@@ -12,7 +12,7 @@ from conftest import GOLDEN, TINY, randomise, relative_difference
 from torch import nn
 
 import esc_arch
-from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
+from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.weights import build, bundled_names, identify
 from esc_arch.weights.infer import NotRecognisedError
@@ -26,6 +26,11 @@ VARIANTS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "ESC-FP": (ESCFP, {}),
     "HiT-SIR": (HiT_SIR, {}),
     "HiT-SRF": (HiT_SRF, {}),
+    "HiT-SNG": (HiT_SNG, {}),
+    "windows of one's own": (
+        HiT_SNG,
+        {"embed_dim": 24, "depths": [2], "num_heads": [2], "base_win_size": [6, 4], "hier_win_ratios": [0.5, 3]},
+    ),
     "another kernel, expansion and normalisation": (
         ESC,
         {**TINY, "kernel_size": 5, "exp_ratio": 2.4, "use_ln": True, "n_blocks": 11, "conv_blocks": 12},
@@ -94,7 +99,7 @@ def test_marks_of_other_projects_are_no_weights() -> None:
     assert torch.equal(network(x), source.eval()(x))
 
 
-@pytest.mark.parametrize("name", ["esc_x2", "esc_x4", "escfp_x2", "hit_srf_x2"])
+@pytest.mark.parametrize("name", ["esc_x2", "esc_x4", "escfp_x2", "hit_sng_x2", "hit_srf_x2"])
 def test_golden_networks_are_built_from_their_weights(name: str) -> None:
     golden = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
     network = build(golden["state_dict"])
@@ -130,7 +135,7 @@ def without(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tens
         (lambda: {**tiny_weights(ESCRealM), "to_img.8.weight": torch.zeros(1)}, "to_img.8.weight has the shape"),
         (lambda: {"encoder." + name: tensor for name, tensor in tiny_weights().items()}, "not a whole ESCLTE"),
         (lambda: without(tiny_weights(ESCLTE), "phase.weight"), "look like ESCLTE, but phase.weight is missing"),
-        (lambda: ELAN().state_dict(), "none of the ESC family, HiT-SIR and HiT-SRF"),
+        (lambda: ELAN().state_dict(), "none of the ESC family and HiT-SR"),
         (lambda: {}, "none of the ESC family"),
         (lambda: without(HiT_SRF(embed_dim=24).state_dict(), "norm.bias"), "look like HiT_SRF, but norm.bias"),
         (

@@ -28,6 +28,7 @@ VARIANTS: dict[str, Any] = {
     "HAT": "HAT",
     "HAT_S": "HAT-S",
     "HiT_SIR": "HiT-SIR",
+    "HiT_SNG": "HiT-SNG",
     "HiT_SRF": "HiT-SRF",
     "ELAN_light": "ELAN-light",
     "SRFormer_light": "SRFormer-light",

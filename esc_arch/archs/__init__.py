@@ -8,7 +8,7 @@ from esc_arch.archs.esc_arch import ESC
 from esc_arch.archs.esc_fp_arch import ESCFP
 from esc_arch.archs.esc_lte_arch import ESCLTE
 from esc_arch.archs.esc_real_arch import ESCReal, ESCRealM
-from esc_arch.archs.hit_sr_arch import HiT_SIR, HiT_SRF
+from esc_arch.archs.hit_sr_arch import HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn
 
 NETWORKS: tuple[type[nn.Module], ...] = (
@@ -22,7 +22,20 @@ NETWORKS: tuple[type[nn.Module], ...] = (
     ESCReal,
     ESCRealM,
     HiT_SIR,
+    HiT_SNG,
     HiT_SRF,
 )
 
-__all__ = ["ELAN", "ESC", "ESCFP", "ESCLTE", "NETWORKS", "Bicubic", "ESCReal", "ESCRealM", "HiT_SIR", "HiT_SRF"]
+__all__ = [
+    "ELAN",
+    "ESC",
+    "ESCFP",
+    "ESCLTE",
+    "NETWORKS",
+    "Bicubic",
+    "ESCReal",
+    "ESCRealM",
+    "HiT_SIR",
+    "HiT_SNG",
+    "HiT_SRF",
+]

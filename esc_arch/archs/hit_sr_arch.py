@@ -1,4 +1,4 @@
-"""HiT-SIR and HiT-SRF, transformers with hierarchical windows, for comparison with ESC."""
+"""HiT-SIR, HiT-SNG and HiT-SRF, transformers with hierarchical windows, for comparison with ESC."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.hit_correlation import SMALLEST_DIM, SpatialChannelCorrelation
+from esc_arch.layers.hit_ngram import NGramCorrelation
 from esc_arch.layers.norm import LayerNorm
 from esc_arch.layers.window import next_multiple, pad_to_multiple
 
@@ -73,11 +74,14 @@ class HiTBlock(nn.Module):
         mlp: the feed-forward network.
     """
 
+    correlation_type: type[SpatialChannelCorrelation] = SpatialChannelCorrelation
+    fewest_windows = 1  # in each direction
+
     def __init__(self, dim: int, num_heads: int, window: tuple[int, int], base: tuple[int, int], mlp: Mlp) -> None:
         super().__init__()
         self.window = window
         self.norm1 = LayerNorm(dim, NORM_EPS)
-        self.correlation = SpatialChannelCorrelation(dim, window, base, num_heads)
+        self.correlation = self.correlation_type(dim, window, base, num_heads)
         self.norm2 = LayerNorm(dim, NORM_EPS)
         self.mlp = mlp
 
@@ -90,9 +94,17 @@ class HiTBlock(nn.Module):
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         """Reflect `x` (B, C, H, W) to whole windows, also where that takes more than one reflection."""
-        height, width = (next_multiple(side, step) for side, step in zip(x.shape[-2:], self.window, strict=True))
+        steps = [side * self.fewest_windows for side in self.window]
+        height, width = (next_multiple(side, step) for side, step in zip(x.shape[-2:], steps, strict=True))
         # Reflections continue each other, so what is too much for a window that is no square can be cut off.
-        return pad_to_multiple(x, math.lcm(*self.window))[..., :height, :width]
+        return pad_to_multiple(x, math.lcm(*steps))[..., :height, :width]
+
+
+class NGramBlock(HiTBlock):
+    """The block of HiT-SNG, which looks at the windows around a window; features are padded to pairs of windows."""
+
+    correlation_type = NGramCorrelation
+    fewest_windows = 2
 
 
 class HiTGroup(nn.Module):
@@ -114,7 +126,7 @@ class HiTGroup(nn.Module):
 
 
 class HiTSR(nn.Module):
-    """What HiT-SIR and HiT-SRF share: everything but the feed-forward network.
+    """What the three networks share: everything but the kind of block and of feed-forward network.
 
     "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution" (ECCV 2024). Arguments, parameter names and
     shapes are those of the published checkpoints, which load strictly; the defaults are the paper's.
@@ -139,7 +151,8 @@ class HiTSR(nn.Module):
         ValueError: an argument is out of range.
     """
 
-    mlp_type: type[Mlp]
+    mlp_type: type[Mlp] = Mlp
+    block_type: type[HiTBlock] = HiTBlock
     mean: torch.Tensor
 
     def __init__(
@@ -188,7 +201,7 @@ class HiTSR(nn.Module):
                 HiTGroup(
                     embed_dim,
                     [
-                        HiTBlock(embed_dim, heads, window, base, self.mlp_type(embed_dim, hidden))
+                        self.block_type(embed_dim, heads, window, base, self.mlp_type(embed_dim, hidden))
                         for window in windows[:depth]
                     ],
                 )
@@ -227,7 +240,11 @@ class HiTSR(nn.Module):
 class HiT_SIR(HiTSR):  # noqa: N801, the published name
     """HiT-SIR: SwinIR's structure with hierarchical windows and correlation. Arguments are those of `HiTSR`."""
 
-    mlp_type = Mlp
+
+class HiT_SNG(HiTSR):  # noqa: N801, the published name
+    """HiT-SNG: HiT-SIR with NGswin's context of neighbouring windows. Arguments are those of `HiTSR`."""
+
+    block_type = NGramBlock
 
 
 class HiT_SRF(HiTSR):  # noqa: N801, the published name

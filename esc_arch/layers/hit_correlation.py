@@ -113,7 +113,7 @@ class SpatialChannelCorrelation(nn.Module):
         """Correlate within the windows of `x` (B, C, H, W), H, W multiples of the window; the shape stays."""
         batch, dim, height, width = x.shape
         rows, columns = height // self.window[0], width // self.window[1]
-        qv = self.qv(x).reshape(batch, 2, dim // 2, rows, self.window[0], columns, self.window[1])
+        qv = self.queries_and_values(x).reshape(batch, 2, dim // 2, rows, self.window[0], columns, self.window[1])
         qv = qv.permute(1, 0, 3, 5, 4, 6, 2)  # (2, B, rows, columns, wh, ww, C/2)
         q, v = qv.reshape(2, batch * rows * columns, self.window[0] * self.window[1], dim // 2).unbind(0)
         y = self.proj(torch.cat([self._correlate_cells(q, v), self._correlate_channels(q, v)], dim=-1))
@@ -121,6 +121,10 @@ class SpatialChannelCorrelation(nn.Module):
             0, 5, 1, 3, 2, 4
         )  # (B, C, rows, wh, columns, ww)
         return y.reshape(batch, dim, height, width)
+
+    def queries_and_values(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `x` (B, C, H, W) to queries and values of that shape, queries in the first half of the channels."""
+        return self.qv(x)
 
     def _correlate_cells(self, q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Correlate pixels with cells, head by head: `q` and `v` (windows, L, C/2) give (windows, L, C/2)."""

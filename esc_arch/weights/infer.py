@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 
 Shapes = Mapping[str, tuple[int, ...]]
 Arguments = dict[str, Any]
 Infer = Callable[[Shapes, Arguments], Arguments]
 
+UNIGRAMS = "correlation.ngram_window_partition.ngram_context.unigram_embed.weight"  # of a block of HiT-SNG
 PUBLISHED_RATIOS = (0.5, 1, 2, 4, 6, 8)  # `hier_win_ratios` of HiT-SR
 
 
@@ -44,10 +45,12 @@ def recognise(shapes: Shapes) -> tuple[type[nn.Module], Infer]:
         return ESCLTE, _infer_esc_lte
     block = "layers.0.residual_group.blocks.0."
     if block + "correlation.spatial_linear.weight" in shapes:
+        if block + UNIGRAMS in shapes:
+            return HiT_SNG, _infer_hit_sr
         convolves = block + "mlp.dwconv.depthwise_conv.0.weight" in shapes
         return (HiT_SRF if convolves else HiT_SIR), _infer_hit_sr
     examples = ", ".join(list(shapes)[:3])
-    raise NotRecognisedError(f"The weights belong to none of the ESC family, HiT-SIR and HiT-SRF (found: {examples}).")
+    raise NotRecognisedError(f"The weights belong to none of the ESC family and HiT-SR (found: {examples}).")
 
 
 def _infer_esc(shapes: Shapes, _known: Arguments) -> Arguments:
@@ -124,17 +127,27 @@ def _infer_hit_sr(shapes: Shapes, known: Arguments) -> Arguments:
     depths = [_count(shapes, re.escape(prefix.format(group)) + r"(\d+)\.") for group in groups]
     heads = prefix + "0.correlation.pos.pos3.2.weight"
     longest = max(groups, key=lambda group: depths[group])
-    cells = prefix.format(longest) + "{}.correlation.spatial_linear.weight"
-    return {
+    blocks = [f"{prefix.format(longest)}{block}." for block in range(depths[longest])]
+    pixels = [shapes[block + "correlation.spatial_linear.weight"][1] for block in blocks]
+    arguments: Arguments = {
         "upscale": _root(shapes["upsample.0.weight"][0] / in_chans, "the channels of upsample.0 for each of the image"),
         "in_chans": in_chans,
         "embed_dim": dim,
         "depths": depths,
         "num_heads": [shapes[heads.format(group)][0] for group in groups],
         "mlp_ratio": _ratio(shapes[prefix.format(0) + "0.mlp.fc1.weight"][0], dim),
-        "hier_win_ratios": known.get("hier_win_ratios")
-        or _published_ratios([shapes[cells.format(block)][1] for block in range(depths[longest])]),
     }
+    if blocks[0] + UNIGRAMS in shapes:
+        return {**arguments, **_told_windows([shapes[block + UNIGRAMS][2:] for block in blocks], pixels)}
+    return {**arguments, "hier_win_ratios": known.get("hier_win_ratios") or _published_ratios(pixels)}
+
+
+def _told_windows(windows: list[tuple[int, ...]], pixels: list[int]) -> Arguments:
+    """Infer the windows of HiT-SNG, whose sides are those of a kernel, and `pixels` to a cell."""
+    (height, width), most = max(zip(windows, pixels, strict=True))
+    ratio = _root(most, "the pixels of a cell")
+    base = height // ratio, width // ratio
+    return {"base_win_size": list(base), "hier_win_ratios": [_ratio(window[0], base[0]) for window in windows]}
 
 
 def _published_ratios(pixels: list[int]) -> list[float]:

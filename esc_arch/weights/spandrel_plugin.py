@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.weights.identify import Identity, identify
@@ -14,7 +14,7 @@ HALF = FAMILY  # HiT-SR correlates without a softmax, which half precision may n
 
 
 def register_spandrel(registry: Any = None) -> None:
-    """Let `spandrel.ModelLoader` recognise ESC, -light, -XL, -FP, -Real, -Real-M, HiT-SIR and HiT-SRF.
+    """Let `spandrel.ModelLoader` recognise ESC, -light, -XL, -FP, -Real, -Real-M, HiT-SIR, -SNG and -SRF.
 
     The detection takes nothing but whole checkpoints of these networks, so it is asked before spandrel's own. Calling
     this again changes nothing.
@@ -30,7 +30,7 @@ def register_spandrel(registry: Any = None) -> None:
     others = tuple(support.architecture.id for support in registry)
     supports = [
         spandrel.ArchSupport.from_architecture(_architecture(spandrel, network), before=others)
-        for network in (*FAMILY, HiT_SIR, HiT_SRF)
+        for network in (*FAMILY, HiT_SIR, HiT_SNG, HiT_SRF)
     ]
     registry.add(*supports, ignore_duplicates=True)
 
