@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from esc_arch import errors
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
 from esc_arch.bridge import plugin
 from esc_arch.layers import ConvAttn, DecomposedConvAttn
@@ -25,6 +26,7 @@ __all__ = [
     "ESCRealM",
     "__version__",
     "bundled_names",
+    "errors",
     "load",
     "register_spandrel",
     "upscale_image",

@@ -67,3 +67,15 @@ def test_the_core_needs_no_tool_around_it() -> None:
         "assert not tools, tools\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_exception_to_catch_is_at_hand() -> None:
+    done = run(
+        "import esc_arch\n"
+        "try:\n"
+        "    esc_arch.load('nowhere.pth')\n"
+        "except esc_arch.errors.UserError as error:\n"
+        "    assert 'nowhere.pth' in str(error)\n"
+        "from esc_arch.errors import one_sentence\n"
+    )
+    assert done.returncode == 0, done.stderr
