@@ -7,16 +7,6 @@ from typing import Any
 
 import numpy as np
 
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-
 
 @dataclass(frozen=True)
 class Picture:

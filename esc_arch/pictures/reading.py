@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.picture import FORMATS, Picture
+from esc_arch.pictures.picture import Picture
 
-READ = sorted(set(FORMATS.values()))
+READ = ["BMP", "JPEG", "PNG", "TIFF", "WEBP"]
 ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258  # tags
 EXIF_SIZES = (0xA002, 0xA003)  # width and height, in the Exif block
 EXIF_BLOCK = 0x8769

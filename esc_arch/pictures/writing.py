@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.picture import FORMATS, Picture
+from esc_arch.pictures.formats import FORMATS, WRITTEN
+from esc_arch.pictures.picture import Picture
 
 LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
 QUALITY = 95
@@ -35,8 +36,9 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
         UserError: the suffix is unknown, or the format has no alpha, no 16 bits, or no pictures of this size.
     """
     suffix = os.path.splitext(file)[1].lower()
-    if suffix not in FORMATS:
-        raise UserError(f"{file}: the suffix must be one of {', '.join(FORMATS)}.")
+    if FORMATS.get(suffix) not in WRITTEN:
+        known = ", ".join(name for name, kind in FORMATS.items() if kind in WRITTEN)
+        raise UserError(f"{file}: the suffix must be one of {known}.")
     image_format, side = FORMATS[suffix], round(scale * max(picture.pixels.shape[:2]))
     problem = None
     if side > LARGEST_SIDE.get(image_format, side):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.picture import FORMATS
+from esc_arch.pictures.formats import FORMATS, result_suffix
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> list[Job]:
     jobs: dict[str, Job] = {}
     for source, relative in found:
         stem, kind = os.path.splitext(relative)
-        jobs.setdefault(os.path.realpath(source), Job(source, os.path.join(output, stem + suffix + kind)))
+        jobs.setdefault(
+            os.path.realpath(source), Job(source, os.path.join(output, stem + suffix + result_suffix(kind)))
+        )
     written = {os.path.realpath(job.target) for path, job in jobs.items() if os.path.realpath(job.target) != path}
     return [job for path, job in jobs.items() if path not in written]
 
