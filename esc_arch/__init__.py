@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from esc_arch import errors
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
 from esc_arch.bridge import plugin
+from esc_arch.fast import ways
 from esc_arch.layers import ConvAttn, DecomposedConvAttn
 from esc_arch.version import __version__
 
@@ -47,4 +48,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
 
 
+ways.attach()
 plugin.attach()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn, average_over_square, dynamic_depthwise
+from esc_arch.layers.conv_attn import ConvAttn, average_over_square, dynamic_depthwise
+from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn
 
 
 def test_average_is_over_rotations_and_mirrors() -> None:

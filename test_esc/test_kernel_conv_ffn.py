@@ -10,7 +10,7 @@ from torch import nn
 
 from esc_arch.fast import compiled_ffn, kernels, speedups
 from esc_arch.fast.speedups import Speedups
-from esc_arch.fast.steps import ffn_step
+from esc_arch.fast.steps import ffn_step, hidden_layer
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
 
@@ -30,7 +30,7 @@ def check(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN, further: int, with_ski
     with torch.no_grad():
         assert compiled_ffn.pays(x, norm, ffn)
         out, rest = compiled_ffn.compiled_ffn(x, norm, ffn, weight, bias, skip, memory)
-        expected = F.conv2d(ffn.double().hidden(norm.double()(x.double()), 0, 0), weight.double(), bias.double())
+        expected = F.conv2d(hidden_layer(ffn.double(), norm.double()(x.double()), 0, 0), weight.double(), bias.double())
     assert out.data_ptr() == memory.data_ptr()
     first = expected[:, :channels] if skip is None else expected[:, :channels] + skip
     assert relative_difference(out.double(), first) <= 2e-6

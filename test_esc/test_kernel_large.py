@@ -9,9 +9,10 @@ from conftest import needs_kernels, randomise, relative_difference
 
 from esc_arch.fast import compiled_large_kernel, kernels, speedups
 from esc_arch.fast.kernels.large_kernel import transformed
-from esc_arch.fast.large_kernel import LargeKernel
+from esc_arch.fast.one_pass import once
 from esc_arch.fast.speedups import Speedups
-from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn, average_over_square, averaged_kernel
+from esc_arch.layers.conv_attn import ConvAttn, LargeKernel, average_over_square, averaged_kernel
+from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn
 
 pytestmark = needs_kernels
 
@@ -75,7 +76,7 @@ def test_threads_change_little(threads: int) -> None:
 def test_kernel_is_transformed_once() -> None:
     kernel, calls = averaged_kernel(torch.randn(4, 4, 13, 13)), []
     for _ in range(2):
-        assert kernel.once("key", lambda: calls.append(1) or "value") == "value"
+        assert once(kernel, "key", lambda: calls.append(1) or "value") == "value"
     assert calls == [1]
 
 

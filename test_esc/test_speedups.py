@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, randomise, relative_difference
+from conftest import TINY, Watch, randomise, relative_difference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -22,10 +22,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from esc_arch.archs import ESC, ESCFP
 from esc_arch.compare.flops import count_macs
 from esc_arch.fast import large_kernel, lean_attention, products, speedups, steps, strips
-from esc_arch.fast.large_kernel import LargeKernel, hartley_matrix
+from esc_arch.fast.large_kernel import convolve_large, hartley_matrix, transforms
 from esc_arch.fast.speedups import Speedups
+from esc_arch.layers import seam
 from esc_arch.layers.backend import window_attention
-from esc_arch.layers.conv_attn import average_over_square, averaged_kernel
+from esc_arch.layers.conv_attn import LargeKernel, average_over_square, averaged_kernel
+from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.window import RelativePositionBias
 
 SWITCHES = [field.name for field in dataclasses.fields(Speedups)]
@@ -139,17 +141,44 @@ def test_operations_are_counted_as_defined() -> None:
     assert count_macs(net, 24, 16) == expected
 
 
-def test_switches_are_off_in_graphs() -> None:
-    assert speedups.active() == Speedups()
-    seen: list[Speedups] = []
+@pytest.mark.parametrize("network", NETWORKS)
+def test_without_speedups_the_definitions_run(monkeypatch: pytest.MonkeyPatch, network: type[nn.Module]) -> None:
+    """Operation by operation."""
+    net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 20, 12)
+    with torch.no_grad():
+        with Watch() as watch:
+            expected = plain(net, x)
+        for marked in seam._WAYS:
+            monkeypatch.setitem(seam._WAYS, marked, None)
+        with Watch() as defined:
+            actual = net(x)
+    assert torch.equal(actual, expected)
+    assert watch.names == defined.names
 
-    class Spy(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(speedups.active())
-            return x + 1
 
-    torch.jit.trace(Spy(), torch.zeros(1), check_trace=False)
-    assert seen == [Speedups.none()]
+def test_graphs_hold_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they are made."""
+
+    def way(*args: Any) -> torch.Tensor:
+        raise AssertionError("another way than the definition was taken")
+
+    monkeypatch.setitem(seam._WAYS, ESCTrunk.extract, way)
+    net, x = ESC(**TINY).eval(), torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        with pytest.raises(AssertionError, match="another way"):
+            net(x)
+        traced = torch.jit.trace(net, x, check_trace=False)
+        exported = torch.export.export(net, (x,)).module()
+    monkeypatch.undo()
+    with torch.no_grad():
+        expected = plain(net, x)
+        torch.testing.assert_close(traced(x), expected)
+        torch.testing.assert_close(exported(x), expected)
+
+
+def test_only_what_is_marked_can_be_replaced() -> None:
+    with pytest.raises(ValueError, match="average_over_square is not replaceable"):
+        seam.replace(average_over_square, lambda definition, kernel: kernel)
 
 
 @settings(max_examples=40, deadline=None)
@@ -162,23 +191,23 @@ def test_transformed_convolution(batch: int, channels: int, size: int, height: i
     x = torch.randn(batch, channels, height, width, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     kernel = LargeKernel(weight, symmetric=True)
-    assert kernel.transforms(x)
+    assert transforms(x, kernel)
     expected = F.conv2d(x, weight, padding=size // 2)
-    torch.testing.assert_close(kernel.convolve(x), expected)
+    torch.testing.assert_close(convolve_large(x, kernel), expected)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         for pieces in (1, 2):
             patch.setattr(large_kernel, "BUDGET", pieces * batch * channels * (32 + size - 1) * width * 8)
-            torch.testing.assert_close(kernel.convolve(x), expected)
+            torch.testing.assert_close(convolve_large(x, kernel), expected)
 
 
 def test_transform_is_for_symmetric_kernels_only() -> None:
     x, weight = torch.randn(1, 2, 20, 20), torch.randn(2, 2, 13, 13)
-    assert not LargeKernel(weight).transforms(x)
-    assert averaged_kernel(weight).transforms(x)
-    assert not averaged_kernel(weight).transforms(x.half())
+    assert not transforms(x, LargeKernel(weight))
+    assert transforms(x, averaged_kernel(weight))
+    assert not transforms(x.half(), averaged_kernel(weight))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not averaged_kernel(weight).transforms(x)
-    torch.testing.assert_close(LargeKernel(weight).convolve(x), F.conv2d(x, weight, padding=6))
+        assert not transforms(x, averaged_kernel(weight))
+    torch.testing.assert_close(convolve_large(x, LargeKernel(weight)), F.conv2d(x, weight, padding=6))
 
 
 def test_hartley_matrix_is_its_own_inverse() -> None:
@@ -197,7 +226,7 @@ def test_lean_attention(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     def attend(attn_type: str, *tensors: torch.Tensor) -> torch.Tensor:
         return window_attention(*tensors[:3], RelativePositionBias(tensors[3], 3), attn_type)
 
-    assert lean_attention.pays(q)
+    assert lean_attention.pays(q, RelativePositionBias(table, 3))
     torch.testing.assert_close(attend("SDPA", q, k, v, table), attend("Naive", q, k, v, table))
     assert torch.autograd.gradcheck(lambda *tensors: attend("SDPA", *tensors), (q, k, v, table))
 
@@ -207,8 +236,9 @@ def test_lean_attention_in_single_precision() -> None:
     results: dict[str, tuple[torch.Tensor, ...]] = {}
     for attn_type in ("SDPA", "Naive"):
         q, k, v, table = (t.clone().requires_grad_() for t in inputs)
-        assert lean_attention.pays(q)
-        out = window_attention(q, k, v, RelativePositionBias(table, 16), attn_type)
+        bias = RelativePositionBias(table, 16)
+        assert lean_attention.pays(q, bias)
+        out = window_attention(q, k, v, bias, attn_type)
         results[attn_type] = out, *torch.autograd.grad(out.cos().sum(), (q, k, v, table))
     for actual, expected in zip(results["SDPA"], results["Naive"], strict=True):
         assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -216,9 +246,10 @@ def test_lean_attention_in_single_precision() -> None:
 
 def test_lean_attention_leaves_small_windows_to_pytorch() -> None:
     few, many = torch.zeros(1, 1, 64, 8), torch.zeros(1, 1, 256, 8)
-    assert [lean_attention.pays(q) for q in (few, many, many.bfloat16())] == [False, True, False]
+    bias = RelativePositionBias(torch.zeros(1, 31 * 31), 16)
+    assert [lean_attention.pays(q, bias) for q in (few, many, many.bfloat16())] == [False, True, False]
     with torch.no_grad():
-        assert all(lean_attention.pays(q) for q in (few, many, many.bfloat16()))
+        assert all(lean_attention.pays(q, bias) for q in (few, many, many.bfloat16()))
 
 
 def test_lean_attention_stores_no_scores() -> None:
@@ -267,7 +298,7 @@ def test_gradients_keep_the_layout_of_the_features() -> None:
     """A convolution whose gradient lies otherwise than its input would copy it first, which costs as much as itself."""
     layouts: list[tuple[torch.memory_format, torch.memory_format]] = []
 
-    class Watch(TorchDispatchMode):
+    class Layouts(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is torch.ops.aten.convolution_backward.default:
                 grad, features, weight = args[:3]
@@ -277,7 +308,7 @@ def test_gradients_keep_the_layout_of_the_features() -> None:
 
     network = ESC(**TINY)
     x = torch.randn(2, TINY["dim"], 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
-    with Watch():
+    with Layouts():
         network.blocks[0](x, averaged_kernel(network.plk_filter)).square().sum().backward()
     assert len(layouts) == 2 + 2 + 3 * TINY["conv_blocks"]  # ConvFFN, attention, ConvFFN and ConvAttn
     assert set(layouts) == {(torch.channels_last, torch.channels_last)}

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esc_arch.fast.compiled_attention import merge_channels_last
+from esc_arch.fast.lean_attention import bias_of_head
 from esc_arch.layers.window import (
     RelativePositionBias,
     pad_to_multiple,
@@ -43,8 +45,8 @@ def test_merge_undoes_partition(batch: int, heads: int, rows: int, columns: int,
     qkv = torch.randn(batch, 3 * channels, height, width)
     for tokens, image in zip(window_partition(qkv, window, heads), qkv.split(channels, dim=1), strict=True):
         assert tokens.shape == (batch * rows * columns, heads, window * window, depth)
-        for last in (False, True):
-            assert torch.equal(window_merge(tokens, window, height, width, last), image)
+        for merge in (window_merge, merge_channels_last):
+            assert torch.equal(merge(tokens, window, height, width), image)
 
 
 def test_tokens_are_row_major_within_row_major_windows() -> None:
@@ -64,7 +66,7 @@ def test_bias_follows_its_definition() -> None:
             right = key % window - query % window + window - 1
             assert torch.equal(bias[:, query, key], table[:, down * side + right])
     for head in range(heads):
-        alone = RelativePositionBias(table, window).of_head(head, table.dtype)
+        alone = bias_of_head(RelativePositionBias(table, window), head, table.dtype)
         assert torch.equal(alone.flip(-1), bias[head])
 
 

@@ -9,7 +9,8 @@ from esc_arch.archs.esc_fp_arch import ESCFP
 from esc_arch.archs.esc_lte_arch import ESCLTE
 from esc_arch.archs.esc_real_arch import ESCReal, ESCRealM
 from esc_arch.archs.hit_sr_arch import HiT_SIR, HiT_SNG, HiT_SRF
-from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn
+from esc_arch.layers.conv_attn import ConvAttn
+from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn
 
 NETWORKS: tuple[type[nn.Module], ...] = (
     Bicubic,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
+from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample import SubPixelConv, nearest_skip
 
 

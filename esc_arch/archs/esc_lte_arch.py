@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.lte import LocalTextureEstimator, pixel_centres, sample_bilinear
+from esc_arch.layers.trunk import ESCTrunk
 
 QUERIES_AT_ONCE = 2**15  # of all images of a batch; about 0.3 GiB at the default sizes
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.archs.trunk import ESCTrunk
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.dysample import DySample
 from esc_arch.layers.reflect import ReflectConv2d
+from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample_head import UPSAMPLERS, UpsampleHead, nearest_conv_x4
 from esc_arch.layers.window import pad_to_multiple
 

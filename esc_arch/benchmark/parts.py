@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table, take_turns
 from esc_arch.fast import steps
-from esc_arch.fast.large_kernel import ROWS
+from esc_arch.fast.large_kernel import ROWS, convolve_large
 from esc_arch.layers.conv_attn import averaged_kernel
 
 
@@ -51,7 +51,7 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
                 64 * 80 + 9 * 80 + 80 * 80 + 16 * 64 + 9 * 16 + _large_kernel_macs(network, device),
                 lambda: steps.conv_attn_step(x, block.lns[0], block.convffns[0], block.pconvs[0], kernel),
             ),
-            "- of it the large kernel": (0, _large_kernel_macs(network, device), lambda: kernel.convolve(head)),
+            "- of it the large kernel": (0, _large_kernel_macs(network, device), lambda: convolve_large(head, kernel)),
             "convolution behind a block": (
                 5,
                 9 * 64 * 64,

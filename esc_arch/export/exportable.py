@@ -1,8 +1,7 @@
 """A form of the networks that can be traced once for every batch, height and width.
 
-The dynamic kernel of ConvAttn is one depthwise convolution with as many groups as there are images times channels, or,
-for one image, part of the large kernel. Neither can be traced for any batch: ONNX wants the number of groups to be a
-constant. Nine shifted products give the same.
+The dynamic kernel of ConvAttn is one depthwise convolution with as many groups as there are images times channels. It
+cannot be traced for any batch: ONNX wants the number of groups to be a constant. Nine shifted products give the same.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.fast.large_kernel import LargeKernel
-from esc_arch.layers.conv_attn import DYNAMIC_SIZE, DecomposedLargeKernel, DynamicLargeKernel
+from esc_arch.layers.conv_attn import DYNAMIC_SIZE, DynamicLargeKernel, LargeKernel
+from esc_arch.layers.decomposed_conv_attn import DecomposedLargeKernel
 
 
 class Exportable(nn.Module):

@@ -7,13 +7,39 @@ the scores computed again (as in FlashAttention, Dao et al. 2022).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from esc_arch.fast import kernels, speedups
-from esc_arch.layers.window import RelativePositionBias
+from esc_arch.fast.strips import memory_format
+from esc_arch.layers.backend import window_attention
+from esc_arch.layers.window import RelativePositionBias, window_partition
+
+Attend = Callable[[torch.Tensor, RelativePositionBias, int, str], torch.Tensor]
+
+
+def image_attention(
+    definition: Attend, qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto"
+) -> torch.Tensor:
+    """Do what `esc_arch.layers.backend.image_attention` does, and leave images in the layout in which they come."""
+    if attn_type in ("auto", "SDPA") and pays(qkv, bias):
+        return compiled_attention(qkv, bias, heads)
+    if not speedups.active().channels_last or memory_format(qkv) != torch.channels_last:
+        return definition(qkv, bias, heads, attn_type)
+    q, k, v = window_partition(qkv, bias.window, heads)
+    tokens = window_attention(q, k, v, bias, attn_type)
+    return merge_channels_last(tokens, bias.window, qkv.shape[2], qkv.shape[3])
+
+
+def merge_channels_last(tokens: torch.Tensor, window: int, height: int, width: int) -> torch.Tensor:
+    """Do what `esc_arch.layers.window.window_merge` does, to an image whose channels lie last in memory."""
+    heads, depth = tokens.shape[1], tokens.shape[3]
+    x = tokens.reshape(-1, height // window, width // window, heads, window, window, depth)
+    x = x.permute(0, 1, 4, 2, 5, 3, 6).contiguous()  # (B, H/w, w, W/w, w, h, d)
+    return x.view(-1, height, width, heads * depth).permute(0, 3, 1, 2)
 
 
 def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
@@ -23,6 +49,7 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
         and type(qkv) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and qkv.device.type == "cpu"
         and qkv.dtype == bias.table.dtype == torch.float32
+        and type(bias) is RelativePositionBias
         and bias.window % kernels.attention.WINDOW_MULTIPLE == 0
         and qkv.is_contiguous(memory_format=torch.channels_last)
         and kernels.available()
@@ -30,7 +57,7 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
 
 
 def compiled_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int) -> torch.Tensor:
-    """Do what `backend.image_attention` does."""
+    """Attend within the windows of images for which this pays."""
     if torch.is_grad_enabled():
         return _CompiledAttention.apply(qkv, bias.table, bias.window, heads)
     return torch.ops.esc_arch.attend(qkv, bias.table, bias.window, heads, False)[0]

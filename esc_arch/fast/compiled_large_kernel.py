@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from esc_arch.fast import kernels
-from esc_arch.fast.large_kernel import ROWS, LargeKernel
-from esc_arch.layers.conv_attn import DynamicLargeKernel, PartialConvAttn
+from esc_arch.fast.large_kernel import ROWS, transforms
+from esc_arch.fast.one_pass import once
+from esc_arch.layers.conv_attn import DynamicLargeKernel, LargeKernel, PartialConvAttn
 
 
 def pays(x: torch.Tensor, convolution: PartialConvAttn, kernel: Any) -> bool:
@@ -22,7 +23,7 @@ def pays(x: torch.Tensor, convolution: PartialConvAttn, kernel: Any) -> bool:
     return (
         type(convolution.plk) is DynamicLargeKernel
         and isinstance(kernel, LargeKernel)
-        and kernel.transforms(x)
+        and transforms(x, kernel)
         and x.shape[3] >= kernels.large_kernel.NARROWEST
     )
 
@@ -38,6 +39,6 @@ def add_conv_attn(out: torch.Tensor, x: torch.Tensor, convolution: PartialConvAt
     """
     assert isinstance(convolution.plk, DynamicLargeKernel)
     rows = math.ceil(x.shape[2] / math.ceil(x.shape[2] / ROWS) / 2) * 2
-    transformed = kernel.once(("compiled", rows), lambda: kernels.large_kernel.transformed(kernel.weight, rows))
+    transformed = once(kernel, ("compiled", rows), lambda: kernels.large_kernel.transformed(kernel.weight, rows))
     detour = convolution.aggr.weight[:, : convolution.pdim]
     torch.ops.esc_arch.large_kernel(out, x, convolution.plk.dynamic_kernel(x), detour, *transformed)

@@ -11,64 +11,64 @@ Transforming along both sides would save more of them, but costs as much in movi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 from esc_arch.fast import speedups
-
-Result = TypeVar("Result")
+from esc_arch.fast.one_pass import once
+from esc_arch.layers.conv_attn import DYNAMIC_SIZE, LargeKernel, dynamic_depthwise
 
 SMALLEST_TRANSFORMED = 9  # side of the kernel from which the transform pays
 BUDGET = 2**21  # bytes of the pieces that are convolved at a time, to stay in the cache; all if gradients are computed
 ROWS = 32  # of the result, from one piece: many make the matrices of the transform large, few overlap much
 
 
-class LargeKernel:
-    """A large kernel together with what is known about it.
+def convolve(
+    definition: Callable[[torch.Tensor, LargeKernel, torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    kernel: LargeKernel,
+    dynamic: torch.Tensor,
+) -> torch.Tensor:
+    """Do what `esc_arch.layers.conv_attn.convolve` does.
 
-    It lives as long as one forward pass of a network, in which many ConvAttn use it, so what is computed from the
-    weights is computed once and cannot become outdated.
-
-    Args:
-        weight: (P, P, K, K), K odd.
-        symmetric: whether it equals its mirror images in both directions.
+    Where the large kernel cannot be transformed, conv(x, kernel) + depthwise(x, dynamic) is one convolution with the
+    sum of both kernels, the dynamic one on the diagonal of the channels and in the centre of the window. There is one
+    such sum per image, so this serves a single image.
     """
+    if transforms(x, kernel):
+        return convolve_large(x, kernel) + dynamic_depthwise(x, dynamic)
+    border = kernel.weight.shape[-1] // 2 - DYNAMIC_SIZE // 2
+    if x.shape[0] > 1 or border < 0 or not speedups.active().merged:
+        return definition(x, kernel, dynamic)
+    diagonal = torch.diag_embed(dynamic[0].permute(1, 2, 0)).permute(2, 3, 0, 1)  # (P, P, 3, 3)
+    return convolve_large(x, LargeKernel(kernel.weight + F.pad(diagonal, (border, border, border, border))))
 
-    def __init__(self, weight: torch.Tensor, symmetric: bool = False) -> None:
-        self.weight = weight
-        self.symmetric = symmetric
-        self._computed: dict[Hashable, Any] = {}
 
-    def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W), padded by zeros to the same size."""
-        if not self.transforms(x):
-            return F.conv2d(x, self.weight.to(x.dtype), padding=self.weight.shape[-1] // 2)
-        height = x.shape[2]
-        rows = math.ceil(height / math.ceil(height / ROWS))
-        size = rows + self.weight.shape[-1] - 1
-        spectrum = self.once(("spectrum", size), lambda: transform_kernel(self.weight, size))
-        return convolve_transformed(x, spectrum, rows)
+def convolve_large(x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
+    """Convolve `x` (B, P, H, W) with the large kernel alone, padded by zeros to the same size."""
+    side = kernel.weight.shape[-1]
+    if not transforms(x, kernel):
+        return F.conv2d(x, kernel.weight.to(x.dtype), padding=side // 2)
+    height = x.shape[2]
+    rows = math.ceil(height / math.ceil(height / ROWS))
+    size = rows + side - 1
+    spectrum = once(kernel, ("spectrum", size), lambda: transform_kernel(kernel.weight, size))
+    return convolve_transformed(x, spectrum, rows)
 
-    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """Return what `compute` makes of the weights, computed at the first call with this `key`."""
-        if key not in self._computed:
-            self._computed[key] = compute()
-        return self._computed[key]
 
-    def transforms(self, x: torch.Tensor) -> bool:
-        """Tell whether `convolve` takes the faster way for this `x`."""
-        return (
-            self.symmetric
-            and self.weight.shape[-1] >= SMALLEST_TRANSFORMED
-            and x.device.type == "cpu"
-            and x.dtype == self.weight.dtype
-            and x.dtype in (torch.float32, torch.float64)  # sums over a column lose too much in half precision
-            and not torch.is_autocast_enabled("cpu")
-            and speedups.active().transform
-        )
+def transforms(x: torch.Tensor, kernel: LargeKernel) -> bool:
+    """Tell whether `x` (B, P, H, W) is convolved with the large kernel by way of its transform."""
+    return (
+        kernel.symmetric
+        and kernel.weight.shape[-1] >= SMALLEST_TRANSFORMED
+        and x.device.type == "cpu"
+        and x.dtype == kernel.weight.dtype
+        and x.dtype in (torch.float32, torch.float64)  # sums over a column lose too much in half precision
+        and not torch.is_autocast_enabled("cpu")
+        and speedups.active().transform
+    )
 
 
 def hartley_matrix(size: int, like: torch.Tensor) -> torch.Tensor:

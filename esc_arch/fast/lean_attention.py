@@ -8,6 +8,7 @@ in FlashAttention, Dao et al. 2022, but made of plain matrix products).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from esc_arch.fast import speedups
+from esc_arch.fast.one_pass import once
 from esc_arch.fast.products import linear
 from esc_arch.layers.window import RelativePositionBias, reversed_bias
 
@@ -22,9 +24,19 @@ BUDGET = 2**21  # bytes of a piece of the scores
 FEWEST_TOKENS = 256  # in a window; with fewer the scores are small, and stored faster than computed again
 
 
-def pays(q: torch.Tensor) -> bool:
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RelativePositionBias], torch.Tensor]
+
+
+def sdpa(
+    definition: Attend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias
+) -> torch.Tensor:
+    """Do what `esc_arch.layers.backend.sdpa` does."""
+    return (lean_attention if pays(q, bias) else definition)(q, k, v, bias)
+
+
+def pays(q: torch.Tensor, bias: RelativePositionBias) -> bool:
     """Tell whether the attention of these queries should be computed here."""
-    if q.device.type != "cpu" or not speedups.active().lean_attention:
+    if q.device.type != "cpu" or type(bias) is not RelativePositionBias or not speedups.active().lean_attention:
         return False
     # in half precision the pieces of the backward pass would be rounded
     exact = q.dtype in (torch.float32, torch.float64)
@@ -32,7 +44,7 @@ def pays(q: torch.Tensor) -> bool:
 
 
 def lean_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
-    """Compute softmax(q k^T / sqrt(d) + bias) v; arguments and result as in `backend.window_attention`."""
+    """Compute softmax(q k^T / sqrt(d) + bias) v."""
     if torch.is_grad_enabled():
         return _LeanAttention.apply(q, k, v, bias.table, bias)
     return _by_head(q, k, v, bias)
@@ -45,9 +57,19 @@ def _by_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePo
     out = q.new_empty(windows, tokens, heads, depth).transpose(1, 2)  # heads side by side, as in the image
     for head in range(heads):
         one = slice(head, head + 1)
-        mask = bias.of_head(head, q.dtype)
+        mask = bias_of_head(bias, head, q.dtype)
         out[:, one] = F.scaled_dot_product_attention(q[:, one], k[:, one], v[:, one], attn_mask=mask[None, None])
     return out
+
+
+def bias_of_head(bias: RelativePositionBias, head: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return the bias of one head for keys in reverse order, (w * w, w * w), without a graph of gradients.
+
+    It is valid until the next call, which uses the same memory: fresh memory costs more time than filling it.
+    """
+    expanded = reversed_bias(bias.table[head : head + 1].detach().to(dtype), bias.window)[0]  # (w, w, w, w)
+    memory = once(bias, ("memory", dtype), lambda: torch.empty(expanded.shape, dtype=dtype, device=expanded.device))
+    return memory.copy_(expanded).view(bias.window**2, bias.window**2)
 
 
 class _LeanAttention(torch.autograd.Function):
@@ -74,7 +96,7 @@ class _LeanAttention(torch.autograd.Function):
         grads = tuple(torch.empty_like(t) for t in (q, k, v, table))
         grad_bias = q.new_empty(q.shape[2], q.shape[2])
         for head in range(q.shape[1]):
-            mask = bias.of_head(head, q.dtype)
+            mask = bias_of_head(bias, head, q.dtype)
             keys, values = k[:, head].flip(1), v[:, head].flip(1)
             parts = _backward_of_head(q[:, head], keys, values, mask, grad[:, head], grad_bias)
             grads[0][:, head] = parts[0]

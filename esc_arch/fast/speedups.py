@@ -11,8 +11,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-import torch
-
 
 @dataclasses.dataclass(frozen=True)
 class Speedups:
@@ -48,16 +46,8 @@ _ACTIVE: ContextVar[Speedups] = ContextVar("speedups", default=Speedups())  # no
 
 
 def active() -> Speedups:
-    """Return the switches as they are set here; all are off while a graph is traced, compiled or exported.
-
-    A graph serves many sizes, while these ways of computing are chosen by size, and a compiler has its own.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return _TRACED
+    """Return the switches as they are set here."""
     return _ACTIVE.get()
-
-
-_TRACED = Speedups.none()
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ Without gradients every step also works in strips of the image (see strips.py) a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,28 @@ from torch import nn
 from esc_arch.fast import compiled_ffn, compiled_large_kernel, speedups
 from esc_arch.fast.strips import Assembly, Strip, convolve_rows, cut, memory_format
 from esc_arch.layers.attention import WindowAttention
+from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.reflect import next_multiple, reflect_axis
 
-if TYPE_CHECKING:
-    from esc_arch.layers.block import ESCBlock
+
+def in_steps(
+    definition: Callable[[ESCBlock, torch.Tensor, Any], torch.Tensor], block: ESCBlock, x: torch.Tensor, kernel: Any
+) -> torch.Tensor:
+    """Do what the `forward` of `ESCBlock` does."""
+    if not may_bypass(block):
+        return definition(block, x, kernel)
+    skip = x
+    x = ffn_step(x, block.ln_proj, block.proj)
+    x = attention_step(x, block.ln_attn, block.attn)
+    memory: torch.Tensor | None = None  # of the last but one result, unless gradients need it
+    for norm, ffn, convolution in zip(block.lns, block.convffns, block.pconvs, strict=True):
+        assert isinstance(ffn, ConvFFN)
+        assert isinstance(convolution, PartialConvAttn)
+        result = conv_attn_step(x, norm, ffn, convolution, kernel, memory)
+        x, memory = result, None if torch.is_grad_enabled() else x
+    return conv_out_step(x, block.ln_out, block.conv_out, skip, memory)
 
 
 def may_bypass(block: ESCBlock) -> bool:
@@ -174,4 +190,21 @@ def _mapped(
 def _hidden(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> Iterator[tuple[Strip, torch.Tensor]]:
     """Yield the hidden layer of the ConvFFN behind `norm`, strip by strip."""
     for strip in cut(x, ffn.dwc.in_channels, context=ffn.dwc.kernel_size[0] // 2):
-        yield strip, ffn.hidden(norm(strip.with_context(x)), strip.above, strip.below)
+        yield strip, hidden_layer(ffn, norm(strip.with_context(x)), strip.above, strip.below)
+
+
+def hidden_layer(ffn: ConvFFN, x: torch.Tensor, above: int, below: int) -> torch.Tensor:
+    """Compute the hidden layer of a ConvFFN for a strip of an image.
+
+    Args:
+        ffn: has E hidden channels.
+        x: rows of the image with some rows around them, (B, C, above + H + below, W).
+        above: rows of `x` that serve the convolution only, up to half of its kernel; the image begins where they are
+            fewer.
+        below: likewise at the bottom.
+
+    Returns:
+        (B, E, H, W), what the ConvFFN hands to its last layer.
+    """
+    x = F.gelu(ffn.proj(x))  # (B, E, above + H + below, W)
+    return F.gelu(convolve_rows(ffn.dwc, x, above, below)).add_(x[:, :, above : x.shape[2] - below])

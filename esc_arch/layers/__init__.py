@@ -1,7 +1,8 @@
 """The layers that the networks are made of. None of them needs BasicSR."""
 
 from esc_arch.layers.attention import WindowAttention
-from esc_arch.layers.conv_attn import ConvAttn, DecomposedConvAttn, average_over_square
+from esc_arch.layers.conv_attn import ConvAttn, average_over_square
+from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn
 from esc_arch.layers.dysample import DySample
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from esc_arch.fast import compiled_attention, lean_attention, speedups
-from esc_arch.fast.strips import memory_format
+from esc_arch.layers.seam import replaceable
 from esc_arch.layers.window import RelativePositionBias, window_merge, window_partition
 
 ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
 FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
 
 
+@replaceable
 def image_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto") -> torch.Tensor:
     """Attend within the windows of images, with a bias for every relative position.
 
@@ -38,12 +38,9 @@ def image_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int, a
     Raises:
         RuntimeError: the back-end cannot run here; the message names one that can.
     """
-    if attn_type in ("auto", "SDPA") and compiled_attention.pays(qkv, bias):
-        return compiled_attention.compiled_attention(qkv, bias, heads)
     q, k, v = window_partition(qkv, bias.window, heads)  # (windows, h, w * w, d)
     tokens = window_attention(q, k, v, bias, attn_type)
-    last = speedups.active().channels_last and memory_format(qkv) == torch.channels_last
-    return window_merge(tokens, bias.window, qkv.shape[2], qkv.shape[3], last)
+    return window_merge(tokens, bias.window, qkv.shape[2], qkv.shape[3])
 
 
 def window_attention(
@@ -96,9 +93,9 @@ def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePosi
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
-    if lean_attention.pays(q):
-        return lean_attention.lean_attention(q, k, v, bias)
+@replaceable
+def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+    """Attend by PyTorch's fused kernel; arguments and result as in `window_attention`."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expanded(q.dtype)[None])
 
 
@@ -142,4 +139,4 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(flex_attention)
 
 
-_BACKENDS: dict[str, Callable[..., torch.Tensor]] = {"Naive": _naive, "SDPA": _sdpa, "Flex": _flex}
+_BACKENDS: dict[str, Callable[..., torch.Tensor]] = {"Naive": _naive, "SDPA": sdpa, "Flex": _flex}

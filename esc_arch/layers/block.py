@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.fast.steps import attention_step, conv_attn_step, conv_out_step, ffn_step, may_bypass
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
+from esc_arch.layers.seam import replaceable
 
 
 class ESCBlock(nn.Module):
@@ -21,12 +21,7 @@ class ESCBlock(nn.Module):
     Args:
         dim: number of channels C.
         convolutions: the ConvAttn modules, called as `module(x, kernel)`.
-        window_size: side of an attention window.
-        num_heads: heads of the attention.
-        proj_ratio: expansion of the ConvFFN before the attention.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end.
-        use_ln: normalise the input of the ConvFFN before each ConvAttn.
+        window_size: this and the following as in `esc_arch.layers.trunk.ESCTrunk`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -56,6 +51,7 @@ class ESCBlock(nn.Module):
         self.ln_out = LayerNorm(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
+    @replaceable
     def forward(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
         """Process features.
 
@@ -66,24 +62,9 @@ class ESCBlock(nn.Module):
         Returns:
             (B, C, H, W).
         """
-        if may_bypass(self):
-            return self._in_steps(x, kernel)
         skip = x
         x = self.proj(self.ln_proj(x))
         x = x + self.attn(self.ln_attn(x))
         for norm, ffn, convolution in zip(self.lns, self.convffns, self.pconvs, strict=True):
             x = x + convolution(ffn(norm(x)), kernel)
         return self.conv_out(self.ln_out(x)) + skip
-
-    def _in_steps(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
-        """Do the same with fewer operations."""
-        skip = x
-        x = ffn_step(x, self.ln_proj, self.proj)
-        x = attention_step(x, self.ln_attn, self.attn)
-        memory: torch.Tensor | None = None  # of the last but one result, unless gradients need it
-        for norm, ffn, convolution in zip(self.lns, self.convffns, self.pconvs, strict=True):
-            assert isinstance(ffn, ConvFFN)
-            assert isinstance(convolution, PartialConvAttn)
-            result = conv_attn_step(x, norm, ffn, convolution, kernel, memory)
-            x, memory = result, None if torch.is_grad_enabled() else x
-        return conv_out_step(x, self.ln_out, self.conv_out, skip, memory)

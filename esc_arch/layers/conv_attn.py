@@ -1,10 +1,9 @@
 """ConvAttn: a large kernel shared by the whole network plus a small kernel computed from each image.
 
-Both modules here work alone in any network and, as in ESC, with a large kernel that the network owns and hands to each
-of them: `ConvAttn(dim, pdim, owns_kernel=False)` is called as `module(x, kernel)`.
+It works alone in any network and, as in ESC, with a large kernel that the network owns and hands to each module:
+`ConvAttn(dim, pdim, owns_kernel=False)` is called as `module(x, kernel)`.
 
-Source: "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ICCV 2025), Sec. 3.3; the
-decomposed form is that of ESC-FP in its supplement.
+Source: "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ICCV 2025), Sec. 3.3.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.fast import speedups
-from esc_arch.fast.large_kernel import LargeKernel
 from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.seam import replaceable
 
 DYNAMIC_SIZE = 3  # side of the kernel computed from the image
 
@@ -51,6 +49,19 @@ def average_over_square(kernel: torch.Tensor) -> torch.Tensor:
     return (kernel + kernel.transpose(-1, -2)) / 8
 
 
+class LargeKernel:
+    """The large kernel of a network in one forward pass.
+
+    Args:
+        weight: (P, P, K, K), K odd.
+        symmetric: whether it is known to equal its mirror images in both directions.
+    """
+
+    def __init__(self, weight: torch.Tensor, symmetric: bool = False) -> None:
+        self.weight = weight
+        self.symmetric = symmetric
+
+
 def averaged_kernel(parameter: torch.Tensor) -> LargeKernel:
     """Prepare the shared kernel (P, P, K, K) of a network for one forward pass, averaged over the square."""
     return LargeKernel(average_over_square(parameter), symmetric=True)
@@ -77,6 +88,22 @@ def dynamic_depthwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return out.reshape(batch, channels, height, width)
 
 
+@replaceable
+def convolve(x: torch.Tensor, kernel: LargeKernel, dynamic: torch.Tensor) -> torch.Tensor:
+    """Convolve with the large kernel plus a depthwise one for each image, padded by zeros to the same size.
+
+    Args:
+        x: (B, P, H, W).
+        kernel: is the same for all images.
+        dynamic: (B, P, 3, 3).
+
+    Returns:
+        (B, P, H, W).
+    """
+    large = F.conv2d(x, kernel.weight.to(x.dtype), padding=kernel.weight.shape[-1] // 2)
+    return large + dynamic_depthwise(x, dynamic)
+
+
 def kernel_predictor(pdim: int, hidden: int) -> nn.Sequential:
     """Create the branch that computes the dynamic kernel: (B, P, H, W) -> (B, P * 9, 1, 1).
 
@@ -101,52 +128,16 @@ class DynamicLargeKernel(nn.Module):
         self.dwc_proj = kernel_predictor(pdim, pdim // 2)
 
     def forward(self, x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with `kernel` plus each image's own kernel, to the same shape.
-
-        conv(x, kernel) + depthwise(x, dynamic) is one convolution with the sum of both kernels, the dynamic one on the
-        diagonal of the channels and in the centre of the window. There is one such sum per image, and it is not
-        symmetric, so this serves a single image whose large kernel cannot be transformed.
-        """
-        dynamic = self.dynamic_kernel(x)
-        border = kernel.weight.shape[-1] // 2 - DYNAMIC_SIZE // 2
-        if x.shape[0] > 1 or border < 0 or kernel.transforms(x) or not speedups.active().merged:
-            return dynamic_depthwise(x, dynamic) + kernel.convolve(x)
-        diagonal = torch.diag_embed(dynamic[0].permute(1, 2, 0)).permute(2, 3, 0, 1)  # (P, P, 3, 3)
-        return LargeKernel(kernel.weight + F.pad(diagonal, (border, border, border, border))).convolve(x)
+        """Convolve `x` (B, P, H, W) with `kernel` plus each image's own kernel, to the same shape."""
+        return convolve(x, kernel, self.dynamic_kernel(x))
 
     def dynamic_kernel(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the dynamic kernel (B, P, 3, 3) of `x` (B, P, H, W)."""
         return self.dwc_proj(x).reshape(*x.shape[:2], DYNAMIC_SIZE, DYNAMIC_SIZE)
 
 
-class DecomposedLargeKernel(nn.Module):
-    """The decomposed convolution on P channels: a 1x1 convolution, then one depthwise large-plus-dynamic kernel.
-
-    Args:
-        pdim: number of channels P, at least 4.
-    """
-
-    def __init__(self, pdim: int) -> None:
-        super().__init__()
-        require(pdim >= 4, f"pdim must be at least 4, got {pdim}")
-        self.proj = kernel_predictor(pdim, pdim // 4)
-
-    def forward(self, x: torch.Tensor, kernel: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Convolve `x` (B, P, H, W) with the two parts of `kernel`, the second plus each image's own kernel.
-
-        The parts are (P, P, 1, 1) and (P, 1, K, K). The dynamic kernel is computed from `x` as it comes in. The result
-        has the shape of `x`.
-        """
-        channel, spatial = kernel
-        batch, pdim = x.shape[:2]
-        dynamic = self.proj(x).reshape(batch, pdim, DYNAMIC_SIZE, DYNAMIC_SIZE)
-        border = spatial.shape[-1] // 2 - DYNAMIC_SIZE // 2
-        x = F.conv2d(x, channel)
-        weight = spatial.squeeze(1) + F.pad(dynamic, (border, border, border, border))  # (B, P, K, K)
-        return dynamic_depthwise(x, weight.to(x.dtype))
-
-
-def _check_arguments(dim: int, pdim: int, kernel_size: int, smallest: int) -> None:
+def check_sizes(dim: int, pdim: int, kernel_size: int, smallest: int) -> None:
+    """Raise ValueError unless the sizes of a ConvAttn fit each other and the kernel is odd and not too small."""
     require(dim >= 1, f"dim must be positive, got {dim}")
     require(pdim <= dim, f"pdim must not exceed dim, got pdim {pdim} and dim {dim}")
     require(
@@ -156,7 +147,7 @@ def _check_arguments(dim: int, pdim: int, kernel_size: int, smallest: int) -> No
 
 
 class PartialConvAttn(nn.Module):
-    """What both forms of ConvAttn share: some channels are convolved, then all are mixed by a 1x1 convolution.
+    """What all forms of ConvAttn share: some channels are convolved, then all are mixed by a 1x1 convolution.
 
     Args:
         dim: number of channels C.
@@ -193,7 +184,7 @@ class ConvAttn(PartialConvAttn):
     """
 
     def __init__(self, dim: int, pdim: int = 16, kernel_size: int = 13, owns_kernel: bool = True) -> None:
-        _check_arguments(dim, pdim, kernel_size, smallest=1)
+        check_sizes(dim, pdim, kernel_size, smallest=1)
         super().__init__(dim, DynamicLargeKernel(pdim), pdim)
         self.plk_filter = new_large_kernel(pdim, kernel_size) if owns_kernel else None
 
@@ -215,56 +206,3 @@ class ConvAttn(PartialConvAttn):
         elif isinstance(kernel, torch.Tensor):
             kernel = LargeKernel(kernel)
         return self.mix(x, kernel)
-
-
-class DecomposedConvAttn(PartialConvAttn):
-    """ConvAttn with its large kernel decomposed into a 1x1 and a depthwise convolution, as in ESC-FP.
-
-    Args:
-        dim: number of channels C.
-        pdim: number of channels P that are convolved, 4 <= P <= C; the others pass through.
-        kernel_size: side K of the depthwise kernel, odd, at least 3.
-        owns_kernel: keep kernels of its own (`lk_channel`, `lk_spatial`). If not, they are arguments of `forward`.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-
-    def __init__(self, dim: int, pdim: int = 16, kernel_size: int = 13, owns_kernel: bool = True) -> None:
-        _check_arguments(dim, pdim, kernel_size, smallest=DYNAMIC_SIZE)
-        super().__init__(dim, DecomposedLargeKernel(pdim), pdim)
-        self.lk_channel: nn.Parameter | None = None
-        self.lk_spatial: nn.Parameter | None = None
-        if owns_kernel:
-            self.lk_channel, self.lk_spatial = new_decomposed_kernel(pdim, kernel_size)
-
-    def forward(self, x: torch.Tensor, kernel: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
-        """Apply the decomposed ConvAttn to `x` (B, C, H, W); the result has the same shape.
-
-        Args:
-            x: features.
-            kernel: `channel` (P, P, 1, 1) and `spatial` (P, 1, K, K); None takes the module's own.
-
-        Raises:
-            ValueError: the channels of `x` do not fit, or no kernel was given to a module without one.
-        """
-        if kernel is None:
-            if self.lk_channel is None or self.lk_spatial is None:
-                raise ValueError("kernel is missing: this DecomposedConvAttn was built with owns_kernel=False")
-            kernel = self.lk_channel, self.lk_spatial
-        return self.mix(x, kernel)
-
-
-def new_decomposed_kernel(pdim: int, kernel_size: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Create the two shared kernels of the decomposed ConvAttn.
-
-    Args:
-        pdim: channels P.
-        kernel_size: side K, odd.
-
-    Returns:
-        `lk_channel` (P, P, 1, 1), as a plain 1x1 convolution starts, and `lk_spatial` (P, 1, K, K), orthogonal.
-    """
-    channel = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(pdim, pdim, 1, 1), a=5**0.5))
-    spatial = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, 1, kernel_size, kernel_size)))
-    return channel, spatial

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.fast.strips import convolve_rows
 from esc_arch.layers.arguments import require
 
 
@@ -34,18 +33,3 @@ class ConvFFN(nn.Module):
         x = F.gelu(self.proj(x))  # (B, E, H, W)
         x = F.gelu(self.dwc(x)) + x
         return self.aggr(x)  # (B, C, H, W)
-
-    def hidden(self, x: torch.Tensor, above: int, below: int) -> torch.Tensor:
-        """Compute the hidden layer of a strip of an image.
-
-        Args:
-            x: rows of the image with some rows around them, (B, C, above + H + below, W).
-            above: rows of `x` that serve the convolution only, up to half of its kernel; the image begins where they
-                are fewer.
-            below: likewise at the bottom.
-
-        Returns:
-            (B, E, H, W), what `forward` hands to its last layer.
-        """
-        x = F.gelu(self.proj(x))  # (B, E, above + H + below, W)
-        return F.gelu(convolve_rows(self.dwc, x, above, below)).add_(x[:, :, above : x.shape[2] - below])

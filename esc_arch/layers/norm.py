@@ -20,10 +20,7 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise `x` (B, C, H, W); the result has the same shape.
-
-        The fused kernel wants the channels last: with channels_last memory both permutations are free.
-        """
+        """Normalise `x` (B, C, H, W); the result has the same shape."""
         x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         x = F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)  # (B, C, H, W)

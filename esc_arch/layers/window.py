@@ -45,17 +45,13 @@ def window_partition(qkv: torch.Tensor, window: int, heads: int) -> tuple[torch.
     """
     batch, channels, height, width = qkv.shape
     rows, columns, depth = height // window, width // window, channels // (3 * heads)
-    # channels last before the reshape: so the gradient comes back channels last, as the convolution wants it
     tokens = qkv.permute(0, 2, 3, 1).reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
-    tokens = tokens.clone(memory_format=torch.contiguous_format)  # (B, H/w, W/w, w, w, 3 * C)
-    q, k, v = tokens.view(-1, window * window, channels).split(channels // 3, dim=2)
-    q, k, v = (t.view(-1, window * window, heads, depth).transpose(1, 2) for t in (q, k, v))
-    return q, k, v
+    tokens = tokens.contiguous().view(-1, window * window, channels)  # (B * H/w * W/w, w * w, 3 * C)
+    q, k, v = (t.view(-1, window * window, heads, depth) for t in tokens.split(channels // 3, dim=2))
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
-def window_merge(
-    tokens: torch.Tensor, window: int, height: int, width: int, channels_last: bool = False
-) -> torch.Tensor:
+def window_merge(tokens: torch.Tensor, window: int, height: int, width: int) -> torch.Tensor:
     """Put the tokens of windows back into an image; undoes `window_partition` for one of its results.
 
     Args:
@@ -63,19 +59,13 @@ def window_merge(
         window: side w.
         height: H, a multiple of w.
         width: W, a multiple of w.
-        channels_last: how the image lies in memory.
 
     Returns:
         (B, h * d, H, W).
     """
     heads, depth = tokens.shape[1], tokens.shape[3]
-    rows, columns = height // window, width // window
-    x = tokens.reshape(-1, rows, columns, heads, window, window, depth)
-    if channels_last:
-        x = x.permute(0, 1, 4, 2, 5, 3, 6).clone(memory_format=torch.contiguous_format)  # (B, H/w, w, W/w, w, h, d)
-        return x.view(-1, height, width, heads * depth).permute(0, 3, 1, 2)
-    x = x.permute(0, 3, 6, 1, 4, 2, 5).clone(memory_format=torch.contiguous_format)  # (B, h, d, H/w, w, W/w, w)
-    return x.view(-1, heads * depth, height, width)
+    x = tokens.reshape(-1, height // window, width // window, heads, window, window, depth)
+    return x.permute(0, 3, 6, 1, 4, 2, 5).reshape(-1, heads * depth, height, width)
 
 
 def reversed_bias(table: torch.Tensor, window: int) -> torch.Tensor:
@@ -107,19 +97,8 @@ class RelativePositionBias:
     def __init__(self, table: torch.Tensor, window: int) -> None:
         self.table = table
         self.window = window
-        self._memory: torch.Tensor | None = None
 
     def expanded(self, dtype: torch.dtype) -> torch.Tensor:
         """Return (h, w * w, w * w), query before key."""
         bias = reversed_bias(self.table.to(dtype), self.window)
         return bias.reshape(-1, self.window**2, self.window**2).flip(-1)
-
-    def of_head(self, head: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return the bias of one head for keys in reverse order, (w * w, w * w), without a graph of gradients.
-
-        It is valid until the next call, which uses the same memory: fresh memory costs more time than filling it.
-        """
-        bias = reversed_bias(self.table[head : head + 1].detach().to(dtype), self.window)[0]  # (w, w, w, w)
-        if self._memory is None or self._memory.dtype != dtype:
-            self._memory = torch.empty(bias.shape, dtype=dtype, device=bias.device)
-        return self._memory.copy_(bias).view(self.window**2, self.window**2)

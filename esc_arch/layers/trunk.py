@@ -8,25 +8,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.fast import speedups
-from esc_arch.fast.allocator import keep_freed_memory
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.norm import LayerNorm
+from esc_arch.layers.seam import replaceable
 
 
 class ESCTrunk(nn.Module):
     """Shallow features, blocks that share one large kernel, and a last convolution with a long skip (ESC, Fig. 3).
+
+    The networks have these arguments too, and in addition `pdim`, the channels P that each ConvAttn convolves, and
+    `kernel_size`, the side of the large kernel, which is odd.
 
     Args:
         dim: number of channels C.
         convolution: makes a ConvAttn without a kernel of its own.
         n_blocks: number of blocks, each with one self-attention.
         conv_blocks: number of ConvAttn in a block.
+        window_size: side of an attention window.
+        num_heads: heads of the attention, a divisor of C.
+        proj_ratio: expansion of the ConvFFN before the attention.
+        exp_ratio: expansion of the ConvFFN before each ConvAttn.
+        attn_type: attention back-end, one of `esc_arch.layers.backend.ATTN_TYPES`; all compute the same function.
+        use_ln: normalise the input of the ConvFFN before each ConvAttn.
         channels: of the input; more than 3 where the image was pixel-unshuffled.
         normalise_last: normalise before the last convolution.
-        block: further arguments of `ESCBlock`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -53,6 +60,7 @@ class ESCTrunk(nn.Module):
         self.ln_last = LayerNorm(dim) if normalise_last else nn.Identity()
         self.last = nn.Conv2d(dim, dim, 3, padding=1)
 
+    @replaceable
     def extract(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:
         """Compute features of images.
 
@@ -67,9 +75,6 @@ class ESCTrunk(nn.Module):
             ValueError: `x` has another shape.
         """
         require_image(x, self.proj.in_channels)
-        if x.device.type == "cpu" and speedups.active().channels_last:
-            keep_freed_memory()
-            x = x.contiguous(memory_format=torch.channels_last)  # convolutions hand it on
         features = skip = self.proj(x)  # (B, C, H, W)
         for block in self.blocks:
             features = block(features, kernel)
