@@ -12,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.layers.arguments import require, require_image
+from esc_arch.archs.swin_frame import NORM_EPS, ResidualGroup, SwinFrame
+from esc_arch.layers.arguments import require
 from esc_arch.layers.hit_correlation import SMALLEST_DIM, SpatialChannelCorrelation
 from esc_arch.layers.hit_ngram import NGramCorrelation
 from esc_arch.layers.norm import LayerNorm
 from esc_arch.layers.window import next_multiple, pad_to_multiple
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
-NORM_EPS = 1e-5
 
 
 class Mlp(nn.Module):
@@ -107,25 +105,7 @@ class NGramBlock(HiTBlock):
     fewest_windows = 2
 
 
-class HiTGroup(nn.Module):
-    """Blocks, a convolution and a skip.
-
-    Args:
-        dim: number of channels C.
-        blocks: what precedes the convolution.
-    """
-
-    def __init__(self, dim: int, blocks: Sequence[HiTBlock]) -> None:
-        super().__init__()
-        self.residual_group = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks)))
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Process `x` (B, C, H, W); the result has the same shape."""
-        return self.conv(self.residual_group(x)) + x
-
-
-class HiTSR(nn.Module):
+class HiTSR(SwinFrame):
     """What the three networks share: everything but the kind of block and of feed-forward network.
 
     "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution" (ECCV 2024). Arguments, parameter names and
@@ -153,7 +133,6 @@ class HiTSR(nn.Module):
 
     mlp_type: type[Mlp] = Mlp
     block_type: type[HiTBlock] = HiTBlock
-    mean: torch.Tensor
 
     def __init__(
         self,
@@ -171,12 +150,8 @@ class HiTSR(nn.Module):
         upsampler: str = "pixelshuffledirect",
         **ignored: Any,
     ) -> None:
-        super().__init__()
         if unknown := sorted(set(ignored) - {"expansion_factor"}):
             warnings.warn(f"{type(self).__name__} ignores the arguments {', '.join(unknown)}", stacklevel=2)
-        require(upscale >= 1 and upscale == int(upscale), f"upscale must be a positive whole number, got {upscale}")
-        require(in_chans >= 1, f"in_chans must be positive, got {in_chans}")
-        require(img_range > 0, f"img_range must be positive, got {img_range}")
         require(resi_connection == "1conv", f"resi_connection must be '1conv', got {resi_connection!r}")
         require(upsampler == "pixelshuffledirect", f"upsampler must be 'pixelshuffledirect', got {upsampler!r}")
         hidden = int(embed_dim * mlp_ratio)
@@ -189,52 +164,17 @@ class HiTSR(nn.Module):
             f"hier_win_ratios must have an entry for every block, got {len(windows)} for {max(depths)} blocks",
         )
         base = (base_win_size[0], base_win_size[1])
-        self.upscale = upscale
-        self.in_chans = in_chans
-        self.img_range = img_range
-        mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, in_chans, 1, 1), persistent=False)
-        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
-        self.patch_embed = nn.Sequential(OrderedDict(norm=LayerNorm(embed_dim, NORM_EPS)))
-        self.layers = nn.Sequential(
-            *(
-                HiTGroup(
-                    embed_dim,
-                    [
-                        self.block_type(embed_dim, heads, window, base, self.mlp_type(embed_dim, hidden))
-                        for window in windows[:depth]
-                    ],
-                )
-                for depth, heads in zip(depths, num_heads, strict=True)
+        groups = [
+            ResidualGroup(
+                embed_dim,
+                [
+                    self.block_type(embed_dim, heads, window, base, self.mlp_type(embed_dim, hidden))
+                    for window in windows[:depth]
+                ],
             )
-        )
-        self.norm = LayerNorm(embed_dim, NORM_EPS)
-        self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        self.upsample = nn.Sequential(
-            nn.Conv2d(embed_dim, in_chans * upscale**2, 3, padding=1), nn.PixelShuffle(upscale)
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # the field's way for transformers
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Enlarge images.
-
-        Args:
-            x: LQ images (B, in_chans, H, W), in [0, 1]; any H, W >= 1.
-
-        Returns:
-            (B, in_chans, S * H, S * W), not clamped.
-
-        Raises:
-            ValueError: `x` has another shape.
-        """
-        require_image(x, self.in_chans)
-        shallow = self.conv_first((x - self.mean) * self.img_range)  # (B, C, H, W)
-        deep = self.norm(self.layers(self.patch_embed(shallow)))
-        features = self.conv_after_body(deep) + shallow
-        return self.upsample(features) / self.img_range + self.mean
+            for depth, heads in zip(depths, num_heads, strict=True)
+        ]
+        super().__init__(upscale, in_chans, img_range, embed_dim, groups)
 
 
 class HiT_SIR(HiTSR):  # noqa: N801, the published name
