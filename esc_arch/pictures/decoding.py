@@ -1,0 +1,151 @@
+"""Reading the formats that Pillow decodes: JPEG, WebP, BMP, AVIF, GIF, JPEG 2000, PNM, HEIC and JPEG XL."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.formats import EXTRAS
+from esc_arch.pictures.metadata import (
+    clean_exif,
+    clean_xmp,
+    iptc_of_resources,
+    load_exif,
+    orientation_of,
+    resolution_of,
+)
+from esc_arch.pictures.picture import Picture, Pixels, Resolution
+from esc_arch.pictures.profiles import fit_profile, to_srgb
+from esc_arch.pictures.upright import turn_resolution, turn_upright
+
+_PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}
+_ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
+_IPTC = 0x0404
+
+
+def open_image(file: str, stream: BinaryIO, image_format: str) -> Image.Image:
+    """Open a picture whose format is known, without the limits of `Image.open`: the caller has one.
+
+    Args:
+        file: its name, for messages.
+        stream: of the whole file. Pillow is not given the name: it would map uncompressed TIFFs wrongly.
+        image_format: as in `esc_arch.pictures.formats.FORMATS`.
+
+    Raises:
+        UserError: a library is missing.
+        Exception: the file is damaged, with the reason that `Image.open` keeps to itself.
+    """
+    Image.init()
+    if image_format in EXTRAS and image_format not in Image.OPEN:
+        module, extra = EXTRAS[image_format]
+        try:
+            plugin = importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"{file} is {image_format}, which takes pip install 'esc_arch[{extra}]'.") from error
+        if image_format == "HEIF":
+            plugin.register_heif_opener()
+    if image_format not in Image.OPEN:
+        raise UserError(f"{file} is {image_format}, which this Pillow was built without; install a newer Pillow.")
+    factory: Callable[..., Image.Image] = Image.OPEN[image_format][0]
+    return factory(stream, "")
+
+
+def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Callable[[int, int], None]) -> Picture:
+    """Read a picture, upright.
+
+    Args:
+        file: its name, for messages.
+        stream: of the whole file.
+        image_format: as in `esc_arch.pictures.formats.FORMATS`.
+        check: called with the width and the height before pixels are decoded; raises where there are too many.
+
+    Raises:
+        UserError: a library is missing, the picture is an animation, or has another range of numbers.
+        Exception: it is damaged.
+    """
+    with open_image(file, stream, image_format) as image:
+        check(image.width, image.height)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image_format not in _ALONE:
+            raise UserError(f"{file} is an animation of {frames} frames; enlarge its frames one by one.")
+        image.load()  # raises where the file is cut off
+        exif = load_exif(image.info.get("exif"))
+        xmp = image.info.get("xmp") or b""
+        xmp = xmp if isinstance(xmp, bytes) else b""
+        turn = orientation_of(exif, xmp)
+        if image_format in ("AVIF", "HEIF", "JXL"):
+            turn = 1  # the container turns the picture, and the decoder has done so
+        profile = image.info.get("icc_profile") or None
+        if image.mode in ("CMYK", "LAB"):
+            image, profile = to_srgb(image, profile), None
+        pixels, profile = fit_profile(turn_upright(plain_pixels(image), turn), profile)
+        return Picture(
+            pixels,
+            profile,
+            clean_exif(exif),
+            clean_xmp(xmp),
+            _iptc(image),
+            turn_resolution(_resolution(image) or resolution_of(exif), turn),
+            _comment(image),
+        )
+
+
+def plain_pixels(image: Image.Image) -> Pixels:
+    """Convert a picture of 8 or 16 bits to grey or RGB, with or without alpha.
+
+    Returns:
+        (H, W, 1 to 4), uint8 or uint16.
+
+    Raises:
+        ValueError: it has numbers of another kind.
+    """
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[..., None]
+    if image.mode in ("I", "F"):
+        raise ValueError("it has 32 bits per channel; convert it to 16 bits")
+    transparent = "transparency" in image.info
+    if image.mode in ("1", "L"):
+        image = image.convert("LA" if transparent else "L")
+    elif image.mode in ("P", "PA", "RGBa", "La"):
+        image = image.convert("RGBA" if transparent or image.mode != "P" else "RGB")
+    elif image.mode not in ("LA", "RGBA"):
+        image = image.convert("RGBA" if transparent else "RGB")
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _resolution(image: Image.Image) -> Resolution | None:
+    info: dict[Any, Any] = image.info
+    try:
+        if "jfif_unit" in info:
+            units = {0: "", 1: "inch", 2: "cm"}
+            across, down = info["jfif_density"]
+            found = Resolution(float(across), float(down), units.get(info["jfif_unit"], ""))
+        elif image.format == "BMP" and "dpi" in info:
+            across, down = info["dpi"]
+            found = Resolution(float(across), float(down))
+        else:
+            return None
+    except (TypeError, ValueError):
+        return None
+    return found if found.says_something() else None
+
+
+def _iptc(image: Image.Image) -> bytes:
+    """Return IPTC records of a JPEG, which Pillow sorts by the numbers of Photoshop's resources."""
+    resources = image.info.get("photoshop")
+    if isinstance(resources, dict):
+        found = resources.get(_IPTC, b"")
+        return found if isinstance(found, bytes) else b""
+    return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
+
+
+def _comment(image: Image.Image) -> bytes:
+    found = image.info.get("comment", b"")
+    found = found.encode() if isinstance(found, str) else found
+    return found if isinstance(found, bytes) and image.format in ("JPEG", "MPO", "GIF") else b""

@@ -1,0 +1,109 @@
+"""Writing the formats: pixels, and of what belongs to a picture all that each can hold."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from esc_arch.pictures.metadata import resources_of_iptc, with_resolution
+from esc_arch.pictures.picture import Picture, Pixels, Resolution
+from esc_arch.pictures.png import write_png
+from esc_arch.pictures.profiles import pixels_to_srgb
+from esc_arch.pictures.tiff_writing import write_tiff
+
+QUALITY = 95
+_SEGMENT = 65_533  # bytes of a segment of JPEG, without its marker and its length
+_XMP_HEADER = 29
+_JFIF_UNITS = {"": 0, "inch": 1, "cm": 2}
+_JFIF_DENSITY = slice(13, 18)  # unit, across, down; in the first segment
+
+
+def encode(stream: BinaryIO, picture: Picture, image_format: str) -> None:
+    """Write a picture.
+
+    Args:
+        stream: where to.
+        picture: what the format can hold, see `esc_arch.pictures.writing.check_target`.
+        image_format: one of `esc_arch.pictures.formats.WRITTEN`.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: the encoder refuses it.
+    """
+    if image_format == "PNG":
+        stream.writelines(write_png(picture))
+    elif image_format == "TIFF":
+        write_tiff(stream, picture)
+    elif image_format == "JPEG":
+        _write_jpeg(stream, picture)
+    elif image_format == "BMP":
+        _write_bmp(stream, picture)
+    else:
+        _write_modern(stream, picture, image_format)
+
+
+def without_opaque_alpha(pixels: Pixels) -> Pixels:
+    """Leave out an alpha that is opaque everywhere, which is none."""
+    if pixels.shape[2] in (2, 4) and (pixels[..., -1] == np.iinfo(pixels.dtype).max).all():
+        return pixels[..., :-1]
+    return pixels
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _write_jpeg(stream: BinaryIO, picture: Picture) -> None:
+    options: dict[str, Any] = {"quality": QUALITY, "subsampling": "4:4:4", "icc_profile": picture.profile}
+    if len(picture.exif) <= _SEGMENT:
+        options["exif"] = picture.exif
+    if len(picture.xmp) <= _SEGMENT - _XMP_HEADER:
+        options["xmp"] = picture.xmp
+    if len(picture.comment) <= _SEGMENT:
+        options["comment"] = picture.comment
+    block = b"Photoshop 3.0\0" + resources_of_iptc(picture.iptc)
+    if picture.iptc and len(block) <= _SEGMENT:
+        options["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+    encoded = io.BytesIO()
+    _image(without_opaque_alpha(picture.pixels)).save(encoded, "JPEG", **options)
+    data = encoded.getbuffer()
+    if picture.resolution and data[6:10] == b"JFIF":  # Pillow writes whole pixels per inch alone
+        data[_JFIF_DENSITY] = _density(picture.resolution)
+    stream.write(data)
+
+
+def _density(resolution: Resolution) -> bytes:
+    sides = resolution.x, resolution.y
+    if not resolution.unit and any(side % 1 for side in sides):
+        sides = resolution.x * 100, resolution.y * 100
+    whole = (min(max(round(side), 1), 65_535) for side in sides)
+    return struct.pack(">BHH", _JFIF_UNITS[resolution.unit], *whole)
+
+
+def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
+    pixels = pixels_to_srgb(without_opaque_alpha(picture.pixels), picture.profile)
+    resolution = picture.resolution.per_inch() if picture.resolution else None
+    _image(pixels).save(stream, "BMP", **({"dpi": resolution} if resolution else {}))
+
+
+def _write_modern(stream: BinaryIO, picture: Picture, image_format: str) -> None:
+    """Write WebP or AVIF, whose place for the resolution is the EXIF data."""
+    options: dict[str, Any] = {"icc_profile": picture.profile or b"", "quality": QUALITY}
+    if exif := with_resolution(picture.exif, picture.resolution):
+        options["exif"] = exif
+    if picture.xmp:
+        options["xmp"] = picture.xmp
+    if image_format == "WEBP":
+        options |= {"exact": True, "lossless": picture.lossless}
+        if picture.lossless:
+            options["quality"] = 80  # of a lossless one, the effort
+    else:
+        options |= {"subsampling": "4:4:4"}
+    image = _image(picture.pixels)
+    if image.mode == "LA":
+        image = image.convert("RGBA")
+    image.save(stream, image_format, **options)

@@ -1,0 +1,137 @@
+"""EXIF, XMP and IPTC: what stays true of the enlarged picture. Damaged data are no reason to refuse a picture."""
+
+from __future__ import annotations
+
+import re
+import struct
+from contextlib import suppress
+from typing import Any
+
+from PIL import Image
+
+from esc_arch.pictures.picture import Resolution
+
+ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+EXIF_BLOCK, GPS_BLOCK = 0x8769, 0x8825
+_INTEROPERABILITY = 0xA005  # a directory below the Exif block
+_SIZES = (0xA002, 0xA003)  # width and height, in the Exif block
+DESCRIPTIVE = (  # tags of the first directory that tell about the picture and not about the file
+    *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),
+    *range(0x9C9B, 0x9CA0),
+)
+UNITS = {1: "", 2: "inch", 3: "cm"}
+_OF_THE_FILE = {  # tags of the first directory that are wrong once the pixels are others
+    *(0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x010A, 0x0111, 0x0115, 0x0116, 0x0117, 0x011C, 0x0140, 0x0142, 0x0143),
+    *(0x0144, 0x0145, 0x014A, 0x0152, 0x0153, 0x015B, 0x0201, 0x0202, 0x0212, 0x02BC, 0x83BB, 0x8649, 0x8773, 0x00FE),
+}
+_XMP_SIZES = rb"(?:tiff:(?:ImageWidth|ImageLength|Orientation)|exif:Pixel[XY]Dimension)"
+_XMP_STALE = re.compile(rb"\s*\b%s\s*=\s*(?:\"\d*\"|'\d*')|<%s>\s*\d*\s*</[\w:]*>" % (_XMP_SIZES, _XMP_SIZES))
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>\s*)([1-8])")
+_IPTC_RESOURCE = 0x0404
+
+
+def load_exif(data: bytes | Image.Exif | None) -> Image.Exif:
+    """Parse EXIF data, as far as they are whole.
+
+    Args:
+        data: with or without the `Exif` in front; or what a library has parsed already.
+
+    Returns:
+        an empty one where nothing can be read.
+    """
+    if isinstance(data, Image.Exif):
+        return data
+    exif = Image.Exif()
+    with suppress(Exception):  # damaged data may raise anything at all
+        exif.load(data or b"")
+        dict(exif)
+        return exif
+    return Image.Exif()
+
+
+def orientation_of(exif: Image.Exif, xmp: bytes = b"") -> int:
+    """Return how a picture is to be turned, 1 to 8 as in EXIF; 1 where nothing is said that makes sense."""
+    with suppress(Exception):
+        found = exif.get(ORIENTATION)
+        if found is not None:
+            return found if found in range(1, 9) else 1
+    found = _XMP_ORIENTATION.search(xmp)
+    return int(found[1]) if found else 1
+
+
+def resolution_of(exif: Image.Exif) -> Resolution | None:
+    """Return the resolution that EXIF data state."""
+    with suppress(Exception):
+        if X_RESOLUTION in exif:
+            x = float(exif[X_RESOLUTION])
+            found = Resolution(x, float(exif.get(Y_RESOLUTION, x)), UNITS.get(exif.get(RESOLUTION_UNIT, 2), "inch"))
+            return found if found.says_something() else None
+    return None
+
+
+def clean_exif(exif: Image.Exif) -> bytes:
+    """Return the EXIF data that stay true: without orientation, sizes, thumbnail, and what describes the file.
+
+    Returns:
+        with `Exif` in front; empty where nothing is left or they are damaged.
+    """
+    with suppress(Exception):  # each tag may be damaged in another way
+        kept = Image.Exif()
+        for tag, value in dict(exif).items():
+            if tag not in _OF_THE_FILE and tag not in (ORIENTATION, EXIF_BLOCK, GPS_BLOCK):
+                _set_if_it_can_be_written(kept, tag, value)
+        for block in (EXIF_BLOCK, GPS_BLOCK):
+            if block in exif:
+                values = {tag: value for tag, value in exif.get_ifd(block).items() if tag not in _SIZES}
+                if _INTEROPERABILITY in values:
+                    values[_INTEROPERABILITY] = dict(exif.get_ifd(_INTEROPERABILITY))
+                _set_if_it_can_be_written(kept, block, values)
+        return kept.tobytes() if len(kept) else b""
+    return b""
+
+
+def _set_if_it_can_be_written(exif: Image.Exif, tag: int, value: Any) -> None:
+    alone = Image.Exif()
+    with suppress(Exception):
+        alone[tag] = value
+        alone.tobytes()
+        exif[tag] = value
+
+
+def with_resolution(exif: bytes, resolution: Resolution | None) -> bytes:
+    """Add the resolution to EXIF data that do not state it, for formats without another place for it."""
+    values = load_exif(exif)
+    if resolution is None or not resolution.unit or X_RESOLUTION in values:
+        return exif
+    values[X_RESOLUTION], values[Y_RESOLUTION] = resolution.x, resolution.y
+    values[RESOLUTION_UNIT] = {"inch": 2, "cm": 3}[resolution.unit]
+    return values.tobytes()
+
+
+def clean_xmp(packet: Any) -> bytes:
+    """Return an XMP packet without orientation and sizes, which are no longer true; empty where it is none."""
+    if isinstance(packet, str):
+        packet = packet.encode()
+    if not isinstance(packet, bytes) or b"<" not in packet:
+        return b""
+    return _XMP_STALE.sub(b"", packet.rstrip(b"\0"))
+
+
+def iptc_of_resources(resources: bytes) -> bytes:
+    """Find the records of IPTC-IIM among the image resources of Photoshop (`8BIM` blocks)."""
+    position = 0
+    while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
+        number, name_length = struct.unpack_from(">HB", resources, position + 4)
+        start = position + 6 + (name_length + 2) // 2 * 2
+        if start + 4 > len(resources):
+            break
+        (length,) = struct.unpack_from(">I", resources, start)
+        if number == _IPTC_RESOURCE:
+            return resources[start + 4 : start + 4 + length]
+        position = start + 4 + (length + 1) // 2 * 2
+    return b""
+
+
+def resources_of_iptc(iptc: bytes) -> bytes:
+    """Wrap records of IPTC-IIM as an image resource of Photoshop, as JPEG holds them."""
+    return b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)

@@ -1,0 +1,359 @@
+"""Reading TIFF: which of its pages is the picture, and what its samples mean (TIFF 6.0, and Adobe's notes)."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps
+
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.decoding import open_image, plain_pixels
+from esc_arch.pictures.metadata import (
+    DESCRIPTIVE,
+    EXIF_BLOCK,
+    GPS_BLOCK,
+    UNITS,
+    clean_exif,
+    clean_xmp,
+    iptc_of_resources,
+)
+from esc_arch.pictures.picture import Picture, Pixels, Resolution
+from esc_arch.pictures.profiles import fit_profile, to_srgb
+from esc_arch.pictures.tiff_samples import COMPRESSIONS, read_samples
+from esc_arch.pictures.upright import turn_resolution, turn_upright
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
+_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, CIELAB: 3, ICCLAB: 3}
+_NOT_READ = {
+    32803: "the raw data of a camera's sensor; develop it first",
+    34892: "the linear raw data of a camera; develop it first",
+    32844: "light without a stated range (LogL)",
+    32845: "light without a stated range (LogLuv)",
+    4: "a mask of transparency, not a picture",
+}
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
+_MOST_PAGES, _MOST_SAMPLES = 4096, 32
+
+
+def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
+    """Read the picture of a TIFF, upright.
+
+    Thumbnails, overviews and masks beside it are left. Numbers that are not of 8 bits become 16 bits.
+
+    Args:
+        file: its name, for messages.
+        stream: of the whole file.
+        check: called with the width and the height before pixels are decoded; raises where there are too many.
+
+    Raises:
+        UserError: it holds several pictures, or samples whose meaning is not stated or not known.
+        Exception: it is damaged.
+    """
+    with _quiet(), tifffile.TiffFile(stream) as tiff:
+        page = _main_page(file, tiff)
+        check(page.imagewidth, page.imagelength)
+        photometric = _number(page, 262, BLACK_IS_ZERO)
+        if photometric in _NOT_READ:
+            raise UserError(f"{file} holds {_NOT_READ[photometric]}.")
+        if page.imagedepth > 1:
+            raise UserError(f"{file} holds a volume of {page.imagedepth} pictures; split it into single pictures.")
+        profile = _bytes(page, 34675) or None
+        turn = _number(page, 274, 1)
+        turn = turn if turn in range(1, 9) else 1
+        if photometric in _COLOURS and page.compression in COMPRESSIONS:
+            pixels, profile = _meaning(file, page, photometric, profile)
+            pixels = turn_upright(pixels, turn)
+        else:
+            pixels, profile = _decode_elsewhere(file, page, stream, photometric, profile)
+        pixels, profile = fit_profile(pixels, profile)
+        return Picture(
+            pixels,
+            profile,
+            _exif(stream, page),
+            clean_xmp(_bytes(page, 700)),
+            _bytes(page, 33723) or iptc_of_resources(_bytes(page, 34377)),
+            turn_resolution(_resolution(page), turn),
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile from logging what is wrong with a file: one sentence tells it."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _main_page(file: str, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Find the page that is the picture."""
+    pages = [page.aspage() for page in islice(tiff.pages, _MOST_PAGES)]
+    whole = [page for page in pages if not _is_beside(page)]
+    if not whole:  # a thumbnail first, and the picture below it, as in DNG
+        below = [sub.aspage() for page in pages for sub in islice(page.pages or (), _MOST_PAGES)]
+        whole = [page for page in below if not _is_beside(page)] or pages
+        whole = [max(whole, key=_area)] if whole is pages else whole
+    stacked = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
+    largest = max(whole, key=_area)
+    if all(page is largest or _is_overview(page, largest) for page in whole) and stacked == 1:
+        return largest
+    raise UserError(f"{file} has {max(len(whole), stacked)} pages; split it into single pictures.")
+
+
+def _is_beside(page: tifffile.TiffPage) -> bool:
+    return bool(_number(page, 254, 0) & (_REDUCED | _MASK)) or _number(page, 255, 1) == 2
+
+
+def _area(page: tifffile.TiffPage) -> int:
+    return page.imagewidth * page.imagelength
+
+
+def _is_overview(page: tifffile.TiffPage, main: tifffile.TiffPage) -> bool:
+    """Tell whether a page that is not marked is the main one made smaller by a power of two, as in pyramids."""
+    if (page.samplesperpixel, page.bitspersample) != (main.samplesperpixel, main.bitspersample):
+        return False
+    for power in range(1, 16):
+        sizes = [(main.imagewidth, page.imagewidth), (main.imagelength, page.imagelength)]
+        if all(small in (max(side >> power, 1), -(-side >> power)) for side, small in sizes):
+            return True
+    return False
+
+
+def _tag(page: tifffile.TiffPage, code: int) -> Any:
+    tag = page.tags.get(code)
+    return None if tag is None else tag.value
+
+
+def _number(page: tifffile.TiffPage, code: int, default: int) -> int:
+    value = _tag(page, code)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return int(value) if isinstance(value, int | float) else default
+
+
+def _bytes(page: tifffile.TiffPage, code: int) -> bytes:
+    """Return the bytes of a tag; some programs store them as numbers of 32 bits."""
+    value = _tag(page, code)
+    with suppress(struct.error):
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, tuple) and page.tags[code].dtype in (4, 9):
+            return struct.pack(f"{page.parent.byteorder}{len(value)}I", *(number & 0xFFFFFFFF for number in value))
+        if isinstance(value, np.ndarray):
+            return value.tobytes()
+        if isinstance(value, tuple) and all(number in range(256) for number in value):
+            return bytes(value)
+    return value if isinstance(value, bytes) else b""
+
+
+def _meaning(
+    file: str, page: tifffile.TiffPage, photometric: int, profile: bytes | None, samples: Pixels | None = None
+) -> tuple[Pixels, bytes | None]:
+    """Turn the samples of a page, as stored or decoded already, into pixels as a `Picture` has them.
+
+    Returns:
+        pixels, not yet turned, and the profile that they then have.
+    """
+    bits, sample_format = _same(file, page, 258, "bits", 1), _same(file, page, 339, "formats", 1)
+    colours = _COLOURS[photometric]
+    if not colours <= page.samplesperpixel <= _MOST_SAMPLES:
+        raise UserError(f"{file} has {page.samplesperpixel} samples per pixel, which is not one picture; split it.")
+    if photometric == SEPARATED and _number(page, 332, 1) != 1:
+        raise UserError(f"{file} is separated into inks other than CMYK; convert it to RGB.")
+    if sample_format == 4:  # undefined, which is what a whole number without a sign is written as at times
+        sample_format = 1
+    if samples is None:
+        samples = read_samples(page, bits, sample_format)
+    if photometric == PALETTE:
+        return _look_up(file, page, samples, bits), profile
+    extra = _tag(page, 338)
+    extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
+    if extra == () and samples.shape[2] == colours + 1 and photometric != SEPARATED:
+        extra = (_UNASSOCIATED,)  # one more than the colours: an alpha that an old program did not declare
+    alphas = [index for index, kind in enumerate(extra) if int(kind) in (_ASSOCIATED, _UNASSOCIATED)]
+    chosen = [*range(colours), *(colours + index for index in alphas[:1] if colours + index < samples.shape[2])]
+    values = samples if samples.shape[2] == len(chosen) else samples[..., chosen]
+    if photometric in (CIELAB, ICCLAB):
+        return _lab(file, values, bits, sample_format, photometric), None
+    pixels: Pixels = _stretch(file, page, values, bits, sample_format)
+    if alphas and int(extra[alphas[0]]) == _ASSOCIATED:
+        pixels = divide_by_alpha(pixels)
+    if photometric == WHITE_IS_ZERO:
+        pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
+    if photometric == SEPARATED:
+        return _cmyk(pixels, profile), None
+    return pixels, profile
+
+
+def _same(file: str, page: tifffile.TiffPage, code: int, what: str, default: int) -> int:
+    value = _tag(page, code)
+    values = {int(number) for number in value} if isinstance(value, tuple) and value else {_number(page, code, default)}
+    if len(values) > 1:
+        raise UserError(f"{file} has channels of different {what} ({', '.join(map(str, sorted(values)))}); convert it.")
+    return values.pop()
+
+
+def _stretch(file: str, page: tifffile.TiffPage, values: Pixels, bits: int, sample_format: int) -> Pixels:
+    """Map the range of the samples to all of 8 or 16 bits."""
+    if sample_format == 1:
+        if bits in (8, 16):
+            return np.array(values)
+        whole = 255 if bits < 8 else 65535
+        target = np.dtype(np.uint8 if bits < 8 else np.uint16)
+        if bits < 16:
+            return ((values.astype(np.uint32) * whole + (2**bits - 1) // 2) // (2**bits - 1)).astype(target)
+        return (values.astype(np.float64) * (whole / (2**bits - 1))).round().astype(target)
+    lowest, highest = _range(page)
+    finite = np.isfinite(values) if sample_format == 3 else np.True_
+    if not finite.all():
+        raise UserError(f"{file} has samples that are no numbers (NaN or infinity); replace them.")
+    least, most = float(values.min()), float(values.max())
+    if lowest is None or highest is None or not lowest < highest:
+        if sample_format == 2 or least < 0 or most > 1:
+            raise UserError(
+                f"{file} has {'signed' if sample_format == 2 else 'floating point'} samples from {least:g} to {most:g} "
+                "and does not state what is black and white (tags SMinSampleValue, SMaxSampleValue); "
+                f"{'convert it to 16 bits without sign' if sample_format == 2 else 'scale it to [0, 1]'}."
+            )
+        lowest, highest = 0.0, 1.0
+    scaled = (values.astype(np.float64) - lowest) * (65535 / (highest - lowest))
+    return scaled.round().clip(0, 65535).astype(np.uint16)
+
+
+def _range(page: tifffile.TiffPage) -> tuple[float | None, float | None]:
+    """Return what is black and what is white, where the page states it and all channels agree."""
+    found = []
+    for code in (340, 341):
+        value = _tag(page, code)
+        values = value if isinstance(value, tuple) else (value,)
+        found.append(float(values[0]) if value is not None and values and len(set(values)) == 1 else None)
+    return found[0], found[1]
+
+
+def divide_by_alpha(pixels: Pixels) -> Pixels:
+    """Undo the multiplication of colours by alpha, which is the last of the channels; transparent colours are black."""
+    whole = np.iinfo(pixels.dtype).max
+    alpha = pixels[..., -1:].astype(np.uint64)
+    colours = (pixels[..., :-1].astype(np.uint64) * whole + alpha // 2) // np.maximum(alpha, 1)
+    straight = np.where(alpha == 0, 0, np.minimum(colours, whole)).astype(pixels.dtype)
+    return np.concatenate([straight, pixels[..., -1:]], axis=2)
+
+
+def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> Pixels:
+    """Look up the colours of a palette, of which each has 16 bits; most writers use the upper 8 of them."""
+    table: Pixels = np.array(_tag(page, 320) or (), np.uint16)
+    if bits > 16 or table.size != 3 * 2**bits:
+        raise UserError(f"{file} has a palette of {table.size // 3} colours where {2**bits} belong; it is damaged.")
+    table = table.reshape(3, -1).T
+    low, high = table & 255, table >> 8
+    if not high.any():  # written by programs that took 8 bits for 16
+        table = low
+    elif (low == high).all() or not low.any():
+        table = high
+    return table[samples[..., 0]] if table.max(initial=0) > 255 else table.astype(np.uint8)[samples[..., 0]]
+
+
+def _cmyk(pixels: Pixels, profile: bytes | None) -> Pixels:
+    """Convert CMYK to sRGB with 8 bits, since colour management knows no more here; alpha stays."""
+    whole = np.iinfo(pixels.dtype).max
+    eight = pixels if whole == 255 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.frombytes("CMYK", (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(eight[..., :4]).tobytes())
+    return np.concatenate([np.asarray(to_srgb(image, profile)), eight[..., 4:]], axis=2)
+
+
+def _lab(file: str, values: Pixels, bits: int, sample_format: int, photometric: int) -> Pixels:
+    """Convert CIE L*a*b* to sRGB (TIFF 6.0, section 23, and Adobe's technical note on ICCLab), 8 or 16 bits."""
+    from skimage.color import lab2rgb
+
+    if bits not in (8, 16) or sample_format == 3:
+        raise UserError(f"{file} holds CIE L*a*b* of {bits} bits; convert it to RGB.")
+    whole, step = (255, 1.0) if bits == 8 else (65535, 256.0)
+    lab = np.empty((*values.shape[:2], 3), np.float32)
+    lab[..., 0] = values[..., 0].view(f"u{bits // 8}").astype(np.float32) * (100 / whole)
+    if photometric == ICCLAB:
+        lab[..., 1:] = values[..., 1:3].astype(np.float32) / step - 128
+    else:
+        lab[..., 1:] = values[..., 1:3].view(f"i{bits // 8}").astype(np.float32) / step
+    pixels = (lab2rgb(lab, illuminant="D50") * whole).round().clip(0, whole).astype(f"u{bits // 8}")
+    return np.concatenate([pixels, values[..., 3:].view(pixels.dtype)], axis=2)
+
+
+def _decode_elsewhere(
+    file: str, page: tifffile.TiffPage, stream: BinaryIO, photometric: int, profile: bytes | None
+) -> tuple[Pixels, bytes | None]:
+    """Decode by libtiff what has up to 8 bits, such as JPEG in a TIFF, and by imagecodecs what else it knows."""
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    reason: Exception | None = None
+    try:
+        if page.index is not None and isinstance(page.index, int) and not separate and _number(page, 258, 1) <= 8:
+            stream.seek(0)
+            with open_image(file, io.BytesIO(stream.read()), "TIFF") as image:
+                image.seek(page.index)
+                image.load()  # turns the picture as its tag says
+                image = ImageOps.exif_transpose(image)
+                if image.mode in ("CMYK", "LAB"):
+                    return np.asarray(to_srgb(image, profile)), None
+                return plain_pixels(image), profile
+    except Exception as error:  # a damaged file may raise anything at all
+        reason = error
+    name = getattr(page.compression, "name", page.compression)
+    if importlib.util.find_spec("imagecodecs") is None:
+        because = f" ({reason})" if reason else ""
+        raise UserError(
+            f"{file} is a TIFF compressed by {name}, which cannot be read{because} without pip install "
+            "'esc_arch[tiff]'."
+        )
+    samples = np.moveaxis(page.asarray(squeeze=False)[:, 0], 0, -2)  # (H, W, planes, samples)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if photometric == YCBCR:  # tifffile converts it
+        photometric = RGB
+    if photometric not in _COLOURS:
+        raise UserError(f"{file} has colours of the kind {photometric} of TIFF, which is not read; convert it to PNG.")
+    pixels, profile = _meaning(file, page, photometric, profile, samples)
+    return turn_upright(pixels, _number(page, 274, 1)), profile
+
+
+def _exif(stream: BinaryIO, page: tifffile.TiffPage) -> bytes:
+    """Return the tags that tell about the picture as EXIF data."""
+    exif, kept = Image.Exif(), Image.Exif()
+    with suppress(Exception):  # damaged data may raise anything at all
+        stream.seek(0)
+        exif.load_from_fp(stream, page.offset)
+        for tag in DESCRIPTIVE:
+            if tag in exif and not (tag == 0x010E and _describes_the_file(str(exif[tag]))):
+                kept[tag] = exif[tag]
+        for block in (EXIF_BLOCK, GPS_BLOCK):
+            if block in exif:
+                kept[block] = dict(exif.get_ifd(block))
+    return clean_exif(kept)
+
+
+def _describes_the_file(text: str) -> bool:
+    """Tell whether a description is what programs of microscopy keep there: sizes of an array, which change."""
+    if text.startswith("ImageJ=") or "<OME " in text[:2000]:
+        return True
+    with suppress(ValueError):
+        found = json.loads(text)
+        return isinstance(found, dict) and "shape" in found
+    return False
+
+
+def _resolution(page: tifffile.TiffPage) -> Resolution | None:
+    with suppress(TypeError, ValueError, ZeroDivisionError, IndexError):
+        x, y = (_tag(page, code) for code in (282, 283))
+        across = x[0] / x[1]
+        found = Resolution(across, y[0] / y[1] if y else across, UNITS.get(_number(page, 296, 2), "inch"))
+        return found if found.says_something() else None
+    return None
