@@ -40,7 +40,7 @@ def main() -> None:
     """Run the command."""
     from basicsr.utils.options import parse_options
 
-    opt, _ = parse_in_words(parse_options, os.getcwd(), is_train=False)
+    opt, *_ = parse_in_words(parse_options, os.getcwd(), is_train=False)
     opt["root_path"] = os.getcwd()
     opt["datasets"] = {name: dataset for name, dataset in opt["datasets"].items() if dataset["phase"] != "train"}
     if not opt["datasets"] or not (opt.get("val") or {}).get("metrics"):

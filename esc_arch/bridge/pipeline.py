@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
 
-from esc_arch.checks.option_file import reading
+from esc_arch.bridge.command_line import for_basicsr, read_arguments
+from esc_arch.checks.machine import check_machine
+from esc_arch.checks.option_file import load
 from esc_arch.checks.options import check_options
+from esc_arch.checks.values import force, read_values
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -32,9 +38,12 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
     parse = module.parse_options
 
     def parse_and_check(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
-        opt, args = parse_in_words(parse, root_path, is_train)
+        opt, args, told = parse_in_words(parse, root_path, is_train)
         with torch.random.fork_rng(devices=[]):  # the networks built by the check must not change the user's seed
-            check_options(opt)
+            told += _check_once(opt, decode=not args.skip_data_check)
+        if opt["rank"] == 0:
+            for sentence in dict.fromkeys(told):
+                print(f"Warning: {sentence}", flush=True)
         _reset_logger()
         _cap_workers(opt)
         return opt, args
@@ -46,8 +55,10 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
         module.parse_options = parse
 
 
-def parse_in_words(parse: Callable[..., tuple[Options, Any]], root_path: str, is_train: bool) -> tuple[Options, Any]:
-    """Call BasicSR's `parse_options` on the command line and say in one sentence what it stumbled over.
+def parse_in_words(
+    parse: Callable[..., tuple[Options, Any]], root_path: str, is_train: bool
+) -> tuple[Options, argparse.Namespace, list[str]]:
+    """Read the option file and the command line, check their values, and let BasicSR's `parse_options` complete them.
 
     Args:
         parse: `basicsr.utils.options.parse_options`.
@@ -55,35 +66,74 @@ def parse_in_words(parse: Callable[..., tuple[Options, Any]], root_path: str, is
         is_train: parse for training or for testing.
 
     Returns:
-        the options and the command line arguments.
+        the options, the command line, and sentences about what has no effect or was changed.
 
     Raises:
-        UserError: the option file is missing, or not understood.
+        UserError: the option file is missing or not understood, a value does not fit, or the machine lacks something.
     """
-    file = _option_file(sys.argv)
+    arguments = read_arguments(sys.argv[1:], is_train)
+    opt: Options = load(arguments.opt, "-opt: ")
+    force(opt, arguments.force_yml, is_train)
+    opt, told = read_values(opt, is_train)
+    told += check_machine(opt, arguments.launcher)
     try:
-        with reading(file, "-opt: "):
-            return parse(root_path, is_train=is_train)
-    except UserError:  # a ValueError too, but one that says all
+        with _handed_over(opt, arguments):
+            opt, _ = parse(root_path, is_train=is_train)
+    except (RuntimeError, ValueError, OSError) as error:
+        if arguments.launcher == "none":
+            raise
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"--launcher {arguments.launcher}: the processes cannot meet at {place} ({reason}); choose another port "
+            "if it is in use (torchrun --master_port, or dist_params:port for slurm)."
+        ) from error
+    return opt, arguments, told
+
+
+@contextlib.contextmanager
+def _handed_over(opt: Options, arguments: argparse.Namespace) -> Iterator[None]:
+    """Let BasicSR's parser read options that were read and checked before, and a command line that it knows."""
+    from basicsr.utils import options
+
+    class Checked:
+        """Stands in for a loader of YAML."""
+
+        def __init__(self, stream: Any) -> None:
+            pass
+
+        def get_single_data(self) -> Options:
+            return opt
+
+        def dispose(self) -> None:
+            pass
+
+    ordered_yaml, argv = options.ordered_yaml, sys.argv
+    options.ordered_yaml, sys.argv = lambda: (Checked, None), for_basicsr(argv[0], arguments)
+    try:
+        yield
+    finally:
+        options.ordered_yaml, sys.argv = ordered_yaml, argv
+
+
+def _check_once(opt: Options, decode: bool) -> list[str]:
+    """Check the options, in distributed training in the first process while the others wait for what it finds."""
+    if not opt["dist"]:
+        return check_options(opt, decode)
+    group: Any = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=1))  # decoding may take its time
+    outcome: list[Any] = [None]
+    told: list[str] = []
+    try:
+        if opt["rank"] == 0:
+            told = check_options(opt, decode)
+    except BaseException as error:
+        outcome = [str(error) if isinstance(error, UserError) else f"the check ended with {type(error).__name__}"]
         raise
-    except KeyError as error:
-        raise UserError(
-            f"{file}: the option {error} is missing; --force_yml can change existing options only."
-        ) from error
-    except (TypeError, AttributeError, ValueError, SyntaxError) as error:
-        raise UserError(
-            f"{file}: the options cannot be understood ({error}); compare the file with those in options/, and write "
-            "--force_yml as section:key=value."
-        ) from error
-
-
-def _option_file(argv: list[str]) -> str:
-    for index, argument in enumerate(argv):
-        if argument in ("-opt", "--opt") and index + 1 < len(argv):
-            return argv[index + 1]
-        if argument.startswith(("-opt=", "--opt=")):
-            return argument.partition("=")[2]
-    return "the option file"
+    finally:
+        torch.distributed.broadcast_object_list(outcome, src=0, group=group)
+    if outcome[0] is not None:
+        raise UserError(outcome[0])
+    return told
 
 
 def _reset_logger() -> None:

@@ -3,101 +3,95 @@
 from __future__ import annotations
 
 import os
-import re
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+import torch
 
-from esc_arch.bridge import shared_lmdb
+from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
+from esc_arch.checks.lmdb import check_lmdb, show, some
+from esc_arch.checks.names import hint
+from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
-Size = tuple[int, int]  # height, width
+ROOTS = ("dataroot_gt", "dataroot_lq")
+ADVICE = "prepare the data as datasets/README.md says"
 
-_META_LINE = re.compile(r"^(?P<key>[^.]+)\.\S+ \((?P<height>\d+),(?P<width>\d+),\d+\)")
+
+@dataclass
+class Checked:
+    """What a check found of a data set.
+
+    Attributes:
+        count: images, or pairs of them.
+        results: smallest height and smallest width of what the network makes of the images, where they are known.
+        has_gt: whether an item holds GT.
+    """
+
+    count: int = 0
+    results: list[Size] = field(default_factory=list)
+    has_gt: bool = True
 
 
-def check_dataset(dataset: Options, where: str) -> None:
+def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     """Check one section of `datasets`.
 
     Args:
         dataset: the section, as BasicSR's `parse_options` completes it; it is not changed.
         where: name of the section, for messages.
+        decode: decode all pictures, of an LMDB a sample.
 
     Raises:
-        UserError: naming the option, folder or file at fault and what to do.
+        UserError: naming the option, folder or files at fault and what to do.
     """
     from basicsr.utils.registry import DATASET_REGISTRY
 
     kind = dataset.get("type")
     if kind not in DATASET_REGISTRY and f"{kind}_basicsr" not in DATASET_REGISTRY:  # as Registry.get looks
-        known = ", ".join(sorted(DATASET_REGISTRY.keys()))
-        raise UserError(f"{where}:type: {kind!r} is unknown; choose one of {known}.")
-    for root in ("dataroot_gt", "dataroot_lq"):
-        folder = dataset.get(root)
-        for path in folder if isinstance(folder, list) else [folder]:
-            if path is not None and not os.path.isdir(path):
-                raise UserError(
-                    f"{where}:{root}: {path} does not exist; prepare the data as datasets/README.md says, correct the "
-                    "path, or remove this data set from the file."
-                )
-    backend = dataset.get("io_backend") or {}
+        raise UserError(f"{where}:type: {kind!r} is unknown{hint(str(kind), DATASET_REGISTRY.keys())}.")
+    backend = (dataset.get("io_backend") or {}).get("type")
     sizes: dict[str, dict[str, Size]] = {}
-    if backend.get("type") == "lmdb":
-        for root in ("dataroot_gt", "dataroot_lq"):
-            if dataset.get(root) is not None:
-                sizes[root] = read_lmdb_sizes(dataset[root], f"{where}:{root}")
-    paths = _build(dataset, where)
-    if dataset["type"] == "PairedImageDataset":
-        _check_pairs(dataset, paths, sizes, where)
-    elif dataset["type"] == "BicubicDataset":
-        _check_gt(dataset, paths, sizes, where)
+    for root in ROOTS:
+        folder = dataset.get(root)
+        if folder is not None:
+            _check_root(folder, f"{where}:{root}", backend)
+            if backend == "lmdb":
+                sizes[root] = check_lmdb(folder, f"{where}:{root}", decode)
+    built, count = _build(dataset, where)
+    paths = getattr(built, "paths", None)
+    if not isinstance(paths, list):
+        return Checked(count)  # of clips
+    found = _sizes_of(paths, sizes, decode, where)
+    if found is not None and kind in PAIRED:
+        _check_pairs(dataset, paths, found, where)
+    elif found is not None and kind in SHRINKING and dataset["phase"] == "train":
+        for path in paths:
+            _check_patch_fits(dataset, path, found[path], where)
+    with _as_before():
+        has_gt = "gt" in _first_item(built, dataset, where) if decode else kind != "SingleImageDataset"
+    return Checked(count, _smallest_results(dataset, paths, found), has_gt)
 
 
-def read_lmdb_sizes(folder: str, where: str) -> dict[str, Size]:
-    """Read the sizes of all images of an LMDB written by BasicSR, and check that the database is whole.
-
-    Args:
-        folder: the `.lmdb` folder.
-        where: name of the option, for messages.
-
-    Returns:
-        height and width by key.
-
-    Raises:
-        UserError: a file is missing, truncated, or does not agree with `meta_info.txt`.
-    """
-    import lmdb
-
-    again = "prepare it again as datasets/README.md says"
-    data, meta = os.path.join(folder, "data.mdb"), os.path.join(folder, "meta_info.txt")
-    for file in (data, meta):
-        if not os.path.isfile(file):
-            raise UserError(f"{where}: {file} is missing, so {folder} is not a whole LMDB; {again}.")
-    sizes: dict[str, Size] = {}
-    with open(meta) as lines:
-        for line in lines:
-            match = _META_LINE.match(line)
-            if match is None:
-                raise UserError(f"{where}: {meta} has a line that BasicSR cannot read ({line.strip()!r}); {again}.")
-            sizes[match["key"]] = int(match["height"]), int(match["width"])
-    try:
-        with shared_lmdb.opened(folder) as database:
-            pages = database.info()["last_pgno"] + 1
-            entries = database.stat()["entries"]
-            needed = pages * database.stat()["psize"]
-    except lmdb.Error as error:
-        raise UserError(f"{where}: {folder} is damaged ({error}); {again}.") from error
-    if os.path.getsize(data) < needed:
-        raise UserError(f"{where}: {data} is truncated ({os.path.getsize(data)} of {needed} bytes); {again}.")
-    if entries != len(sizes):
-        raise UserError(f"{where}: {folder} has {entries} images but meta_info.txt lists {len(sizes)}; {again}.")
-    return sizes
+def _check_root(folder: Any, where: str, backend: Any) -> None:
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{where}: {folder} does not exist; {ADVICE}, correct the path, or remove this data set from the file."
+        )
+    is_lmdb = os.path.isfile(os.path.join(folder, "data.mdb"))
+    if backend == "disk" and is_lmdb:
+        raise UserError(f"{where}: {folder} is an LMDB, but io_backend:type is disk; set it to lmdb.")
+    if backend == "lmdb" and not folder.rstrip("/").endswith(".lmdb"):
+        raise UserError(f"{where}: {folder} is no LMDB (its name must end with .lmdb), but io_backend:type is lmdb.")
 
 
-def _build(dataset: Options, where: str) -> list[Any]:
-    """Let BasicSR build the dataset, which finds missing files; return its paths, or pairs of paths."""
+def _build(dataset: Options, where: str) -> tuple[Any, int]:
+    """Let BasicSR build the dataset, which finds missing files; return it and the number of its images."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     try:
@@ -105,60 +99,102 @@ def _build(dataset: Options, where: str) -> list[Any]:
         count = len(built)
     except KeyError as error:
         raise UserError(f"{where}: the option {error} is missing.") from error
-    except (OSError, ValueError, AssertionError, TypeError) as error:
+    except (OSError, ValueError, AssertionError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        hint = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
-        raise UserError(f"{where}: {reason}{hint}.") from error
+        advice = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
+        raise UserError(f"{where}: {reason}{advice}.") from error
     if count == 0:
         folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
-        raise UserError(f"{where}: {folder} holds no images; prepare the data as datasets/README.md says.")
-    return getattr(built, "paths", [])
+        raise UserError(f"{where}: {folder} holds no images; {ADVICE}.")
+    return built, count
 
 
-def _check_pairs(dataset: Options, paths: list[dict[str, str]], lmdb_sizes: dict[str, Any], where: str) -> None:
+def _sizes_of(
+    paths: list[Any], lmdb: dict[str, dict[str, Size]], decode: bool, where: str
+) -> dict[str, Size] | dict[tuple[str, str], Size] | None:
+    """Return the size of each image: by path, or in an LMDB by (option, key); None where they are not known."""
+    if lmdb:
+        by_key: dict[Any, Size] = {(root, key): size for root, sizes in lmdb.items() for key, size in sizes.items()}
+        only = next(iter(lmdb.values()))
+        by_key.update(only)  # of data sets of one root
+        return by_key
+    if not decode:
+        return None
+    files = [file for path in paths for file in (path.values() if isinstance(path, dict) else [path])]
+    findings: Findings = decode_files(files, where)
+    if findings.faults:
+        wrong = [f"{path} {fault}" for path, fault in findings.faults.items()]
+        one = len(wrong) == 1
+        what = "a file cannot be read as an image" if one else f"{len(wrong)} files cannot be read as images"
+        raise UserError(f"{where}: {what}: {some(wrong)}; repair or remove {'it' if one else 'them'}.")
+    return findings.sizes
+
+
+def _first_item(built: Any, dataset: Options, where: str) -> Options:
+    """Let the data set make its first item, which reads the rest of its options."""
+    try:
+        with one_thread():
+            item: Options = built[0]
+    except KeyError as error:
+        raise UserError(f"{where}: the option {error} is missing, which {dataset['type']} reads.") from error
+    except Exception as error:  # whatever a data set may make of its options
+        parts = [str(part) for part in error.args] or [type(error).__name__]
+        reason = "".join(parts).partition("\n")[0].rstrip(".")
+        raise UserError(f"{where}: {dataset['type']} cannot read its first image: {reason}.") from error
+    return item
+
+
+def _check_pairs(dataset: Options, paths: list[dict[str, str]], sizes: Any, where: str) -> None:
     if "scale" not in dataset:
         raise UserError(f"{where}: the option scale is missing at the top level of the file.")
     scale, is_training = dataset["scale"], dataset["phase"] == "train"
+    wrong = []
     for pair in paths:
         gt_path, lq_path = pair["gt_path"], pair["lq_path"]
-        if lmdb_sizes:
-            gt, lq = lmdb_sizes["dataroot_gt"][gt_path], lmdb_sizes["dataroot_lq"][lq_path]
-        else:
-            gt, lq = _image_size(gt_path, where), _image_size(lq_path, where)
+        gt = sizes.get(("dataroot_gt", gt_path)) or sizes[gt_path]
+        lq = sizes.get(("dataroot_lq", lq_path)) or sizes[lq_path]
         # outside training BasicSR cuts GT to the size of LQ, whose size was rounded down when it was made
         spare = [g - scale * q for g, q in zip(gt, lq, strict=True)]
         if any(s < 0 or s >= (1 if is_training else scale) for s in spare):
-            raise UserError(
-                f"{where}: {gt_path} ({_show(gt)}) and {lq_path} ({_show(lq)}) do not pair at scale {scale}; check "
-                "scale, dataroot_gt and dataroot_lq."
-            )
-        if is_training:
+            wrong.append(f"{gt_path} ({show(gt)}) and {lq_path} ({show(lq)})")
+        elif is_training:
             _check_patch_fits(dataset, gt_path, gt, where)
-
-
-def _check_gt(dataset: Options, paths: list[str], lmdb_sizes: dict[str, Any], where: str) -> None:
-    """Check the images of a dataset that makes LQ itself."""
-    for path in paths:
-        size = lmdb_sizes["dataroot_gt"][path] if lmdb_sizes else _image_size(path, where)
-        if dataset["phase"] == "train":
-            _check_patch_fits(dataset, path, size, where)
+    if wrong:
+        raise UserError(
+            f"{where}: {some(wrong, 3)} do not pair at scale {scale}; check scale, dataroot_gt and dataroot_lq."
+        )
 
 
 def _check_patch_fits(dataset: Options, path: str, size: Size, where: str) -> None:
     if min(size) < dataset["gt_size"]:
         raise UserError(
-            f"{where}: {path} ({_show(size)}) is smaller than gt_size {dataset['gt_size']}; remove it or choose a "
+            f"{where}: {path} ({show(size)}) is smaller than gt_size {dataset['gt_size']}; remove it or choose a "
             "smaller gt_size."
         )
 
 
-def _image_size(path: str, where: str) -> Size:
-    try:
-        with Image.open(path) as image:  # reads the header only
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: {path} cannot be read as an image ({error}); repair or remove it.") from error
+def _smallest_results(dataset: Options, paths: list[Any], sizes: Any) -> list[Size]:
+    """Return the sizes of the results with the smallest height and with the smallest width, outside training."""
+    scale = dataset.get("scale")
+    if sizes is None or dataset["phase"] == "train" or not isinstance(scale, int | float):
+        return []
+    results = []
+    for path in paths:
+        lq = path["lq_path"] if isinstance(path, dict) else path
+        height, width = sizes.get(("dataroot_lq", lq)) or sizes[lq]
+        if dataset["type"] in SHRINKING:
+            height, width = int(height / scale), int(width / scale)
+        results.append((round(height * scale), round(width * scale)))
+    return sorted({min(results), min(results, key=lambda size: size[::-1])})
 
 
-def _show(size: Size) -> str:
-    return f"{size[1]}x{size[0]}"
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Keep the random numbers that a training draws as they would be without the check."""
+    plain, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            np.random.set_state(numbers)

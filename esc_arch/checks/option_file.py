@@ -18,7 +18,7 @@ except ImportError:  # PyYAML without libyaml
 
 
 class OptionLoader(_Loader):  # type: ignore[misc,valid-type]
-    """Reads sections as OrderedDict, like BasicSR's loader, but makes no Python objects, and refuses a key given twice."""
+    """Reads sections as OrderedDict, like BasicSR's loader; makes no Python objects, and refuses a key given twice."""
 
 
 def _section(loader: Any, node: yaml.MappingNode) -> OrderedDict[Any, Any]:

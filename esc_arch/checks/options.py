@@ -5,73 +5,64 @@ BasicSR would find these mistakes too, but late, and with a stack trace from ins
 
 from __future__ import annotations
 
-import difflib
-import inspect
+import math
 import os
-import pickle
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.checkpoints import check_pretrained
-from esc_arch.checks.data import check_dataset
+from esc_arch.checks.data import Checked, check_dataset
+from esc_arch.checks.decoding import Size, one_thread
+from esc_arch.checks.names import hint
+from esc_arch.checks.parts import check_arguments, check_parts, first_line, needs_gt
+from esc_arch.checks.table import NAMES
+from esc_arch.checks.values import read_values
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 
-REQUIRED = {
-    True: (
-        "name model_type datasets:train network_g path train:total_iter train:optim_g:type train:scheduler:type "
-        "logger:print_freq logger:save_checkpoint_freq logger:use_tb_logger"
-    ),
-    False: "name model_type datasets network_g path val:save_img",
-}
 SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "upsampling", "scale")  # of ESC and its peers
-REQUIRED_OF_DEGRADATION = (
-    "resize_prob resize_range gaussian_noise_prob noise_range poisson_scale_range gray_noise_prob jpeg_range "
-    "second_blur_prob resize_prob2 resize_range2 gaussian_noise_prob2 noise_range2 poisson_scale_range2 "
-    "gray_noise_prob2 jpeg_range2 gt_size scale"
-)
-REQUIRED_OF_DEGRADING_MODEL = {
-    "RealESRNetModel": "gt_usm",
-    "RealESRGANModel": "l1_gt_usm percep_gt_usm gan_gt_usm network_d train:gan_opt train:optim_d:type",
-}
-REQUIRED_OF_TRAINING_SET = "gt_size batch_size_per_gpu num_worker_per_gpu use_hflip use_rot"
+LARGE_ENOUGH = 256  # pixels of a side that every metric can do with
 
 
-def check_options(opt: Options) -> None:
+def check_options(opt: Options, decode: bool = True) -> list[str]:
     """Check parsed options.
 
     Args:
         opt: what BasicSR's `parse_options` returns; it is not changed.
+        decode: decode all images of the data sets.
+
+    Returns:
+        sentences about what is allowed, but hardly meant or without effect.
 
     Raises:
         UserError: naming the option at fault and what to do.
     """
     from basicsr.utils.registry import MODEL_REGISTRY
 
-    _require_options(opt, REQUIRED[opt["is_train"]].split())
-    if opt["is_train"]:
-        training_set = opt["datasets"]["train"]
-        _require_options(training_set, REQUIRED_OF_TRAINING_SET.split(), "datasets:train:")
-    if opt.get("val") is not None:
-        _require_options(opt, ["val:save_img", *(["val:val_freq"] if opt["is_train"] else ["val:suffix"])])
+    opt, told = read_values(opt, opt["is_train"])
+    if not opt["is_train"] and "train" in opt["datasets"]:
+        raise UserError("datasets:train: patches are no pictures to test on; remove it, or call it test_1.")
     _check_name(opt["model_type"], MODEL_REGISTRY, "model_type")
+    for key in [key for key in opt if key in NAMES["network_*"]]:
+        _check_name(opt[key].get("type"), _networks(), f"{key}:type")
+    told += check_agreement(opt)
     _check_model_options(opt)
-    if opt["is_train"]:
-        _check_degradation(opt)
-    for phase, dataset in opt["datasets"].items():
-        check_dataset(dataset, f"datasets:{phase}")
-    resuming = _resumes(opt)
-    for key in [key for key in opt if key.startswith("network_")]:
+    told += check_parts(opt)
+    for key in [key for key in opt if key in NAMES["network_*"]]:
         network = build_checked(opt[key], key)
         if key == "network_g":
             _check_scale(opt, network)
-        if not resuming:
+        if not _resumes(opt):
             check_pretrained(opt["path"], key, network)
-    if opt["is_train"] and opt["train"].get("perceptual_opt"):
-        _check_perceptual_loss(opt["train"]["perceptual_opt"])
+    checked = {phase: check_dataset(data, f"datasets:{phase}", decode) for phase, data in opt["datasets"].items()}
+    for phase, found in checked.items():
+        if phase != "train":
+            _check_metrics_on(opt, phase, found)
+    return told
 
 
 def build_checked(network_opt: Options, where: str) -> nn.Module:
@@ -87,34 +78,63 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
     Raises:
         UserError: the type is unknown, or an argument is unknown, missing or out of range.
     """
-    from basicsr.utils.registry import ARCH_REGISTRY
-
     arguments = dict(network_opt)
     name = arguments.pop("type", None)
-    _check_name(name, ARCH_REGISTRY, f"{where}:type")
-    factory = ARCH_REGISTRY.get(name)
-    parameters = inspect.signature(factory).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for argument in arguments:
-        # a network that ignores unknown arguments would ignore a misspelt one too
-        misspelt = difflib.get_close_matches(argument, parameters, n=1, cutoff=0.8) if takes_any else True
-        if argument not in parameters and misspelt:
-            raise UserError(f"{where}: {name} has no argument {argument!r}{_hint(argument, parameters)}.")
-    empty = inspect.Parameter.empty
-    for argument, parameter in parameters.items():
-        positional = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if positional and parameter.default is empty and argument not in arguments:
-            raise UserError(f"{where}: the argument {argument!r} of {name} is missing.")
+    _check_name(name, _networks(), f"{where}:type")
+    factory = _networks().get(name)
+    check_arguments(arguments, factory, where, takes=str(name))
     try:
         return factory(**arguments)
     except (ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError, ImportError, LookupError) as error:
-        raise UserError(f"{where}: {name} cannot be built: {_first_line(error)}") from error
+        raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
+
+
+def _networks() -> Any:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    return ARCH_REGISTRY
+
+
+def _check_metrics_on(opt: Options, phase: str, found: Checked) -> None:
+    """Check that the metrics can compare what there is: with GT, and with enough pixels."""
+    for name, section in ((opt.get("val") or {}).get("metrics") or {}).items():
+        where = f"val:metrics:{name}"
+        if not found.has_gt and needs_gt(section):
+            raise UserError(
+                f"{where}: {section['type']} compares with GT, which datasets:{phase} does not have; remove the "
+                "metric or the data set, or choose a metric without reference such as calculate_niqe."
+            )
+        for size in found.results:
+            _try_metric(section, size, opt["datasets"][phase], where, phase)
+
+
+def _try_metric(section: Options, size: Size, dataset: Options, where: str, phase: str) -> None:
+    """Let a metric compare noise of a size."""
+    from basicsr.metrics import calculate_metric
+
+    if section.get("crop_border", 0) is None:  # ESCLTEModel fills it in
+        section = {**section, "crop_border": math.ceil(dataset["scale"])}
+    shape = (*(min(side, LARGE_ENOUGH) for side in size), 3)
+    noise = np.random.default_rng(0)
+    data = {name: noise.integers(0, 256, shape, np.uint8) for name in ("img", "img2")}
+    reason = "the figure is no number"
+    try:
+        with one_thread(), np.errstate(all="ignore"):
+            figure = calculate_metric(data, section)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a metric makes of too few pixels
+        figure, reason = math.nan, first_line(error)
+    if not math.isfinite(figure):
+        large = min(size) >= LARGE_ENOUGH
+        cause = "" if large else f" on the smallest results of datasets:{phase}, {size[1]}x{size[0]} pixels"
+        advice = "correct its arguments" if large else "remove the metric, or the smallest images"
+        raise UserError(f"{where}: {section['type']} fails{cause} ({reason}); {advice}.")
 
 
 def _check_model_options(opt: Options) -> None:
     from basicsr.utils.registry import MODEL_REGISTRY
 
-    from esc_arch.metrics import load_metric
     from esc_arch.models.esc_model import ESCModel, amp_dtype
 
     model = MODEL_REGISTRY.get(opt["model_type"])
@@ -124,42 +144,6 @@ def _check_model_options(opt: Options) -> None:
         raise UserError(f"amp: {error}.") from error
     if (dtype is not None or opt.get("compile")) and not issubclass(model, ESCModel):
         raise UserError(f"amp and compile are options of model_type ESCModel, not of {opt['model_type']}.")
-    for name, metric in ((opt.get("val") or {}).get("metrics") or {}).items():
-        if metric.get("type") == "calculate_pyiqa":
-            if "metric" not in metric:
-                raise UserError(f"val: metrics: {name} has no option metric; add the name of a metric of pyiqa.")
-            load_metric(metric["metric"])  # with its weights, which are hours away from the first validation
-
-
-def _check_degradation(opt: Options) -> None:
-    """Check what the models of Real-ESRGAN read while they train."""
-    model = opt["model_type"]
-    if model not in REQUIRED_OF_DEGRADING_MODEL or not opt.get("high_order_degradation", True):
-        return
-    _require_options(opt, [*REQUIRED_OF_DEGRADING_MODEL[model].split(), *REQUIRED_OF_DEGRADATION.split()])
-    pool, batch = opt.get("queue_size", 180), opt["datasets"]["train"]["batch_size_per_gpu"]
-    if pool % batch:
-        raise UserError(f"queue_size {pool} must be a multiple of batch_size_per_gpu {batch}; change one of them.")
-    if 400 % opt["scale"]:  # the side of the images that RealESRGANDataset makes
-        raise UserError(
-            f"scale: {model} cuts GT to 400 pixels, which scale {opt['scale']} does not divide; use 1, 2 or 4."
-        )
-
-
-def _check_perceptual_loss(loss: Options) -> None:
-    """Build the perceptual loss, whose weights torchvision downloads unless they are there."""
-    from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
-    from basicsr.losses import build_loss
-
-    try:
-        build_loss(loss)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:  # URLError is an OSError
-        name = os.path.basename(VGG_PRETRAIN_PATH)
-        raise UserError(
-            f"train:perceptual_opt: the weights of {loss.get('vgg_type', 'vgg19')} cannot be loaded "
-            f"({_first_line(error)}); put {name} of torchvision into {os.path.dirname(VGG_PRETRAIN_PATH)}/, or remove "
-            "perceptual_opt."
-        ) from error
 
 
 def _check_scale(opt: Options, network: nn.Module) -> None:
@@ -179,27 +163,6 @@ def _resumes(opt: Options) -> bool:
     return bool(opt["auto_resume"] and os.path.isdir(folder) and any(n.endswith(".state") for n in os.listdir(folder)))
 
 
-def _require_options(opt: Options, names: Iterable[str], prefix: str = "") -> None:
-    for name in names:
-        section: Any = opt
-        for key in name.split(":"):
-            if not isinstance(section, dict) or key not in section:
-                raise UserError(f"the option {prefix}{name} is missing; see the files in options/ for an example.")
-            section = section[key]
-
-
 def _check_name(name: Any, registry: Any, where: str) -> None:
     if name not in registry and f"{name}_basicsr" not in registry:
-        raise UserError(f"{where}: {name!r} is unknown{_hint(str(name), registry.keys())}.")
-
-
-def _hint(name: str, choices: Iterable[str]) -> str:
-    lowered = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    return (
-        f"; did you mean {lowered[close[0]]!r}" if close else f"; choose one of {', '.join(sorted(lowered.values()))}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{where}: {name!r} is unknown{hint(str(name), registry.keys())}.")

@@ -6,11 +6,11 @@ docs/options.schema.json are all made from this table, so adding an option is on
     "gradient_clip": Option(Number(0, above=True), "norm that gradients are cut to", ESC),
 
 Then write the pages anew: `python -m esc_arch.checks.document`. A key that another project writes and that means
-nothing here gets `ignored(...)` instead: one warning names all of these, and nothing is refused. A new loss or optimizer
-section is a name in `NAMES`.
+nothing here gets `ignored(...)` instead: one warning names all of these, and nothing is refused. A new section of a
+loss or an optimizer is a name in `NAMES`.
 
-Names of sections are paths, in which `*` stands for the names in `NAMES`: `train:optim_*`. `ARGUMENTS` are sections whose
-further keys are arguments of a class or function, which its signature knows.
+Names of sections are paths, in which `*` stands for the names in `NAMES`: `train:optim_*`. `ARGUMENTS` are sections
+whose further keys are arguments of a class or function, which its signature knows.
 """
 
 from __future__ import annotations
@@ -139,7 +139,6 @@ SECTIONS: dict[str, dict[str, Option]] = {
             OneOf((Whole(1), Number(1), Each(Number(1), 2, 2, rising=True))),
             "of this data set",
             SAMPLES,
-            SHRINKING,
             fallback="that of the file",
         ),
         "queries": Option(Whole(1), "pixels of GT that ESCLTE is trained on", ESC, ("BicubicDataset",)),
@@ -342,6 +341,6 @@ RENAMED = {
 # what BasicSR's parser itself adds to the options
 ADDED = {
     "": ("dist", "rank", "world_size", "auto_resume", "is_train", "root_path"),
-    "datasets:*": ("phase", "scale"),
+    "datasets:*": ("phase",),
     "path": ("experiments_root", "models", "training_states", "log", "visualization", "results_root"),
 }

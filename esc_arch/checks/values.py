@@ -15,7 +15,7 @@ from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 Path = tuple[str, ...]
-PHASES = {table.TRAIN: ("train", "val"), table.TEST: ("test", "val")}
+PHASES = {table.TRAIN: ("train", "val"), table.TEST: ("test", "val", "train")}
 
 
 def read_values(opt: Mapping[str, Any], is_train: bool) -> tuple[Options, list[str]]:
@@ -115,7 +115,7 @@ class _Reader:
             option = find(where)
             if not isinstance(key, str):
                 raise UserError(f"{show(where)}: a key must be text; write it in quotes.")
-            if key in table.ADDED.get(pattern or "", ()) or (pattern == "datasets:*" and key == "phase"):
+            if option is None and key in table.ADDED.get(pattern or "", ()):
                 read[key] = value
             elif option is not None:
                 self._option(read, where, option, value, given)
@@ -125,6 +125,7 @@ class _Reader:
                 read[key] = Anything().read(value)
             else:
                 self._unknown(where, given)
+                read[key] = value  # somebody's own class may read it
         if pattern in SECTIONS:
             self._needed(path, pattern, read)
         return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -26,10 +27,16 @@ def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            from torch import distributed
-
-            if not (distributed.is_initialized() and distributed.get_rank() > 0):
+            if _is_first_process():
                 print(f"Error: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
 
     return wrapper
+
+
+def _is_first_process() -> bool:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        return distributed.get_rank() == 0
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"  # of torchrun

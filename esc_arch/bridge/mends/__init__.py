@@ -12,6 +12,7 @@ from collections.abc import Callable
 from esc_arch.bridge.mends.degradation import degrade_on_the_device_of_the_model
 from esc_arch.bridge.mends.distributed import distribute_on_cpu, initialise_process_group_without_cuda
 from esc_arch.bridge.mends.imports import restore_functional_tensor
+from esc_arch.bridge.mends.leftovers import pass_over_leftovers
 from esc_arch.bridge.mends.lmdb import share_lmdb_environments
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.saving import save_atomically
@@ -25,6 +26,7 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     resume_from_newest_whole_checkpoint,
     save_atomically,
     share_lmdb_environments,
+    pass_over_leftovers,
     degrade_on_the_device_of_the_model,
     drop_multiple_validation_warning,
     drop_stride_warning,

@@ -1,0 +1,180 @@
+"""Decodes pictures as training decodes them, with OpenCV, all of them and at once, and says which cannot be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import cv2
+import numpy as np
+
+from esc_arch.checks.remembered import Remembered
+
+Size = tuple[int, int]  # height, width
+MANY = 500  # pictures of which a line announces that they are decoded
+
+
+@dataclass
+class Findings:
+    """What was found in pictures, by path or key: sizes of those that are whole, and what is wrong with the others."""
+
+    sizes: dict[str, Size] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def decode_files(paths: Iterable[str], what: str) -> Findings:
+    """Decode picture files, except those that are remembered as whole.
+
+    Args:
+        paths: of the files.
+        what: whose pictures they are, for the progress bar.
+
+    Returns:
+        sizes as OpenCV counts them, after turning as EXIF says, and faults.
+    """
+    findings, folders, states, waiting = Findings(), dict[str, Remembered](), dict[str, os.stat_result](), list[str]()
+    for path in dict.fromkeys(paths):
+        try:
+            states[path] = os.stat(path)
+        except OSError as error:
+            findings.faults[path] = "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+            continue
+        folder = os.path.dirname(path)
+        if folder not in folders:
+            folders[folder] = Remembered(folder, f"OpenCV {cv2.__version__}")
+        known = folders[folder].get(path, states[path])
+        if known is None:
+            waiting.append(path)
+        else:
+            findings.sizes[path] = known
+    try:
+        for path, found in _each(_decode_file, waiting, what):
+            if isinstance(found, str):
+                findings.faults[path] = found
+            else:
+                findings.sizes[path] = found
+                folders[os.path.dirname(path)].add(path, states[path], found)
+    finally:  # also when the user has waited long enough
+        for remembered in folders.values():
+            remembered.save()
+    return findings
+
+
+def decode_values(read: Callable[[str], bytes | None], keys: list[str], what: str) -> Findings:
+    """Decode pictures that a function reads.
+
+    Args:
+        read: gives the bytes of a picture, or None where there is none.
+        keys: of the pictures.
+        what: whose pictures they are, for the progress bar.
+    """
+    findings = Findings()
+    for key, found in _each(lambda key: _decode(read(key)), keys, what):
+        if isinstance(found, str):
+            findings.faults[key] = found
+        else:
+            findings.sizes[key] = found
+    return findings
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep OpenCV from starting threads of its own: a process that is forked later would wait for them forever."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _each(decode: Callable[[str], Size | str], names: list[str], what: str) -> Iterator[tuple[str, Size | str]]:
+    """Decode in as many threads as there are CPUs: OpenCV lets them run side by side."""
+    if not names:
+        return
+    from tqdm import tqdm
+
+    if len(names) > MANY:
+        print(f"Decoding {len(names)} images of {what} to find damaged ones, once.", flush=True)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with one_thread(), _silent_decoders() as stderr, ThreadPoolExecutor(min(cpus, 32)) as pool:
+        bar = tqdm(total=len(names), desc=what, unit="image", file=stderr, leave=False, delay=1, disable=None)
+        try:
+            with bar:
+                for name, found in zip(names, pool.map(decode, names), strict=True):
+                    bar.update()
+                    yield name, found
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _decode_file(path: str) -> Size | str:
+    try:
+        with open(path, "rb") as file:
+            return _decode(file.read())
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _decode(content: bytes | None) -> Size | str:
+    if content is None:
+        return "is missing"
+    if not content:
+        return "is empty"
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        return f"cannot be decoded: {error.err}"
+    except MemoryError:
+        return "is too large for the memory"
+    if image is None:
+        return "is damaged or cut off" if _begins_as_picture(content) else "is no picture that OpenCV can read"
+    return image.shape[0], image.shape[1]
+
+
+def _begins_as_picture(content: bytes) -> bool:
+    beginnings = (
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"BM",
+        b"II*\0",
+        b"MM\0*",
+        b"RIFF",
+        b"GIF8",
+        b"\0\0\0\x0cjP",
+        b"P5",
+        b"P6",
+    )
+    return content.startswith(beginnings)
+
+
+@contextmanager
+def _silent_decoders() -> Iterator[IO[str]]:
+    """Keep what OpenCV and its libraries write about damaged pictures off the terminal: the findings say it.
+
+    Yields:
+        what still writes to the terminal.
+    """
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    sys.stderr.flush()
+    try:
+        terminal = os.dup(2)
+    except OSError:  # it is closed
+        terminal = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    stream: Any = open(os.dup(terminal), "w")  # noqa: SIM115  closed below
+    try:
+        yield stream
+    finally:
+        stream.close()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        cv2.utils.logging.setLogLevel(level)
