@@ -72,7 +72,7 @@ def test_mistakes_stay_in_their_line(options: Options, capsys: pytest.CaptureFix
     loose = {"pretrain_network_g": "x4.pth", "strict_load_g": False}
     expect("loose.yml", "tiny", "x4.pth does not fit ESC x2", path=loose)
     hit = {"pretrain_network_g": "hit.pth", "strict_load_g": False}
-    expect("hit.yml", "tiny", "hit.pth does not fit ESC x2: it lacks plk_filter", path=hit)
+    expect("hit.yml", "tiny", "hit.pth does not fit ESC x2: nothing in it has the name and shape", path=hit)
     expect("other.yml", "tiny", "other.pth does not fit ESC x2", path={"pretrain_network_g": "other.pth"})
     expect("pairs.yml", "tiny", "do not pair at scale 4", scale=4, network_g={**network, "upscaling_factor": 4})
     expect("unknown.yml", "parameters", "'ESCC' is unknown", network_g={"type": "ESCC", "upscaling_factor": 2})

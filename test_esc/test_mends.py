@@ -170,6 +170,22 @@ def test_basicsrs_own_resume_needs_a_gpu(tmp_path: Path) -> None:
     assert run(code, without="resume_from_newest_whole_checkpoint").returncode != 0
 
 
+def test_checkpoints_without_an_average(tmp_path: Path) -> None:
+    """Of a network whose weights are averaged BasicSR asks for `params_ema`, whatever the options say."""
+    file = str(tmp_path / "plain.pth")
+    torch.save({"module.weight": torch.ones(2, 2), "module.bias": torch.ones(2)}, file)
+    code = (
+        "import torch\n"
+        "from basicsr.models.base_model import BaseModel\n"
+        "net = torch.nn.Linear(2, 2)\n"
+        f"BaseModel(dict(num_gpu=0, is_train=True)).load_network(net, {file!r}, True, 'params_ema')\n"
+        "assert all((p == 1).all() for p in net.parameters())\n"
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert "KeyError: 'params_ema'" in run(code, without="load_any_checkpoint").stderr
+
+
 def model_that_saves(root: Path) -> Any:
     from basicsr.models.base_model import BaseModel
 

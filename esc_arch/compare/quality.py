@@ -6,7 +6,6 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
 
 from esc_arch.checks.checkpoints import read_checkpoint
 from esc_arch.checks.data import check_dataset
@@ -14,6 +13,7 @@ from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.compare.job import Job
 from esc_arch.compare.options import Row
+from esc_arch.weights.fitting import load_into
 
 Options = dict[str, Any]
 
@@ -115,7 +115,7 @@ def _check_weights(row: Row) -> None:
     network = build_checked(row.network, f"{row.file}: network_g")
     if row.weights is None:
         return
-    weights = read_checkpoint(row.weights, row.param_key, row.file)
+    weights = read_checkpoint(row.weights, row.param_key, row.file, network)
     where = f"{row.file}: {row.weights} does not fit {type(network).__name__} x{row.scale}"
     advice = "choose a checkpoint of this network and scale"
     own = network.state_dict()
@@ -123,18 +123,13 @@ def _check_weights(row: Row) -> None:
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
             raise UserError(f"{where}: {shapes}; {advice}.")
-    _load(network, weights, where, advice, strict=(row.content.get("path") or {}).get("strict_load_g", True))
-
-
-def _load(network: nn.Module, weights: dict[str, torch.Tensor], where: str, advice: str, strict: bool) -> None:
-    """Load the weights; even where too many are allowed, none may be missing, or chance would be scored."""
     try:
-        missing = network.load_state_dict(weights, strict=strict).missing_keys
-        if missing:
-            raise UserError(f"{where}: it lacks {missing[0]}; {advice}.")
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise UserError(f"{where}: {(lines[1:] or lines)[0].partition(',')[0].rstrip('. ')}; {advice}.") from error
+        # even where too many are allowed, none may be missing, or chance would be scored
+        missing = load_into(network, weights, strict=(row.content.get("path") or {}).get("strict_load_g", True))
+    except UserError as error:
+        raise UserError(f"{where}: {str(error).partition(',')[0]}; {advice}.") from error
+    if missing:
+        raise UserError(f"{where}: it lacks {missing[0]}; {advice}.")
 
 
 def _show(tensor: torch.Tensor) -> str:

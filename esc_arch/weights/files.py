@@ -1,74 +1,52 @@
-"""Files of weights: BasicSR's `.pth`, plain state dictionaries and safetensors, in and out."""
+"""Files of weights: checkpoints of any kind are read, BasicSR's `.pth` and safetensors are written."""
 
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 
 from esc_arch.common.errors import UserError
+from esc_arch.weights.reading.choosing import choose
+from esc_arch.weights.reading.content import read_content
+from esc_arch.weights.reading.tensors import plain
 
 Weights = dict[str, torch.Tensor]
 
-ENTRIES = ("params_ema", "params", "state_dict")  # of BasicSR and others, best first
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 SUFFIXES = (".pth", ".safetensors")  # that can be written
 
 
-def read_file(file: str) -> Any:
-    """Read what a file of weights holds, without running anything that a stranger may have put into it.
+def read_weights(file: str, *, entry: str | None = None, names: Collection[str] | None = None) -> Weights:
+    """Read the weights of a network out of any checkpoint, without running anything that somebody may have put into it.
 
     Args:
-        file: path of a `.safetensors` file, or of anything that `torch.save` wrote.
+        file: `.safetensors`, or what `torch.save` wrote, under any suffix: a plain state dictionary, or one that is
+            wrapped by BasicSR or any other training program, with whatever stands before its names.
+        entry: of the checkpoint to take; "params_ema" (and None) prefer the average of the weights where there is
+            none of this name, "params" prefers the weights.
+        names: of the tensors of the network that is meant, by which it is found among several.
 
     Returns:
-        the content; of `torch.save` tensors, containers and numbers only.
+        names and tensors, dense and finite, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, or holds something else.
+        UserError: the file is missing, damaged, or something else; it holds no weights, or several sets of which none
+            is to be preferred; or the weights are quantised, or not finite.
     """
-    if not os.path.isfile(file):
-        raise UserError(f"{file} does not exist; give the path of a checkpoint.")
+    return find_weights(file, entry=entry, names=names)[0]
+
+
+def find_weights(file: str, *, entry: str | None = None, names: Collection[str] | None = None) -> tuple[Weights, str]:
+    """Read weights as `read_weights` does, and say where in the checkpoint they were, as in "state_dict.net_g"."""
+    content = read_content(file)
     try:
-        if file.lower().endswith(".safetensors"):
-            return _read_safetensors(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, LookupError) as error:
-        # torch's own words advise to load the file without protection
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors" if unsafe else str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{file} is damaged or not a checkpoint ({reason}); choose another file.") from error
-
-
-def read_weights(file: str) -> Weights:
-    """Read the weights of a network.
-
-    Args:
-        file: `.safetensors`, or a `.pth` of BasicSR (its EMA is taken where there is one) or with a plain state
-            dictionary.
-
-    Returns:
-        names and tensors, without the prefix of DataParallel or torch.compile.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds no weights.
-    """
-    content = read_file(file)
-    while isinstance(content, Mapping):
-        entry = next((name for name in ENTRIES if isinstance(content.get(name), Mapping)), None)
-        if entry is None:
-            break
-        content = content[entry]
-    if not isinstance(content, Mapping) or not content or not _all_tensors(content):
-        raise UserError(f"{file} does not hold the weights of a network; choose a checkpoint.")
-    weights = {str(name): tensor for name, tensor in content.items()}
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    return weights
+        chosen = choose(content, entry, names)
+        return plain(chosen.weights), chosen.where
+    except UserError as error:
+        raise UserError(f"{file} {error}.") from error
+    except (RuntimeError, MemoryError) as error:  # of tensors whose parts contradict each other
+        raise UserError(f"{file} is damaged (its tensors cannot be read); choose another file.") from error
 
 
 def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
@@ -118,17 +96,3 @@ def convert(source: str, target: str, *, half: bool = False) -> None:
     if half:
         weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     write_weights(target, weights)
-
-
-def _all_tensors(content: Mapping[Any, Any]) -> bool:
-    return all(isinstance(tensor, torch.Tensor) for tensor in content.values())
-
-
-def _read_safetensors(file: str) -> Weights:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error

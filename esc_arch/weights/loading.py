@@ -39,10 +39,11 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
     names = bundled_names()
     if given in names:
         return str(BUNDLED / (given + SUFFIX))
-    if not os.path.isfile(given):
+    file = os.path.expanduser(given)
+    if not os.path.lexists(file):
         known = ", ".join(names) or "there are none"
         raise UserError(f"{given} is neither a file nor weights that come with this package ({known}).")
-    return given
+    return file
 
 
 def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:

@@ -14,6 +14,7 @@ from esc_arch.bridge.mends.distributed import distribute_on_cpu, initialise_proc
 from esc_arch.bridge.mends.imports import restore_functional_tensor
 from esc_arch.bridge.mends.leftovers import pass_over_leftovers
 from esc_arch.bridge.mends.lmdb import share_lmdb_environments
+from esc_arch.bridge.mends.loading import load_any_checkpoint
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.saving import save_atomically
 from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning
@@ -23,6 +24,7 @@ BEFORE_IMPORT: list[Callable[[], None]] = [define_torchvision_operators, restore
 AFTER_IMPORT: list[Callable[[], None]] = [
     initialise_process_group_without_cuda,
     distribute_on_cpu,
+    load_any_checkpoint,
     resume_from_newest_whole_checkpoint,
     save_atomically,
     share_lmdb_environments,

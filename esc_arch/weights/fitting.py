@@ -1,0 +1,36 @@
+"""Whether weights fit a network, told in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from esc_arch.common.errors import UserError
+
+
+def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict: bool = True) -> list[str]:
+    """Load weights into a network.
+
+    Args:
+        network: is changed.
+        weights: names and tensors.
+        strict: all names must be those of the network; otherwise what fits is loaded, one tensor at least.
+
+    Returns:
+        names of the network for which there is nothing in the weights.
+
+    Raises:
+        UserError: they do not fit; the message is the first reason alone.
+    """
+    if not strict:
+        own = network.state_dict()
+        if own and not any(name in own and own[name].shape == tensor.shape for name, tensor in weights.items()):
+            raise UserError("nothing in it has the name and shape of a tensor of the network")
+    try:
+        return list(network.load_state_dict(weights, strict=strict).missing_keys)
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        # torch's first line names the class, the second the first reason
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(lines[min(1, len(lines) - 1)].rstrip(". ")[:200]) from error

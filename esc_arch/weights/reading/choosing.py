@@ -1,0 +1,158 @@
+"""Which of the tensors of a checkpoint are the weights that are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from esc_arch.common.errors import UserError
+from esc_arch.weights.reading.prefixes import split
+from esc_arch.weights.reading.stand_ins import ArrayStandIn, StandIn
+from esc_arch.weights.reading.words import is_bookkeeping, is_ema, is_network, is_other
+
+DEEPEST = 8
+LONGEST_LIST = 100
+USUAL = ("params_ema", "params")  # of BasicSR, its average first
+Value = torch.Tensor | ArrayStandIn
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Tensors that may be the weights.
+
+    Attributes:
+        words: entries of the checkpoint that lead to them, and then what stood before their names.
+        weights: by name.
+        known: whether the names are those of the network that is meant, or of one of this package.
+    """
+
+    words: tuple[str, ...]
+    weights: dict[str, Value]
+    known: bool
+
+    @property
+    def where(self) -> str:
+        """The place, for messages."""
+        return ".".join(self.words) or "the top"
+
+    def claim(self, average: bool) -> tuple[bool, bool, bool, int]:
+        """Say how likely these are the weights that are meant: the smaller, the likelier.
+
+        Args:
+            average: the average of weights is preferred to the weights.
+        """
+        place = 0 if self.words[-1:] and self.words[-1] in USUAL else 1 if self.words and is_network(self.words) else 2
+        if self.words and place == 2:
+            place = 3
+        return not self.known, is_other(self.words), is_ema(self.words) is not average, place
+
+
+def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Candidate:
+    """Find the weights that are meant, however deep they are.
+
+    Sets whose names are known come before others, those called discriminator, loss and the like after all others;
+    averages (`params_ema`, `model_ema`, ...) before the weights, or behind them where `entry` is "params"; then the
+    entries `params_ema` and `params`, the usual names of networks, the top of the checkpoint, and any others.
+
+    Args:
+        content: of a checkpoint.
+        entry: to take, where there is one of this name; "params_ema", "params" and None otherwise tell only what is
+            preferred.
+        names: of the tensors of the network that is meant, if that is known.
+
+    Returns:
+        the weights.
+
+    Raises:
+        UserError: there are none, or different ones of the same claim, or not the entry; the message lacks the file.
+    """
+    candidates = list(_candidates(content, entry, names))
+    if not candidates:
+        raise UserError(_why_none(content))
+    if entry is not None:
+        named = [candidate for candidate in candidates if entry in candidate.words]
+        if not named and entry not in USUAL:
+            found = ", ".join(dict.fromkeys(candidate.where for candidate in candidates))
+            raise UserError(f"has no entry {entry!r} with weights (found: {found}); set param_key accordingly")
+        candidates = named or candidates
+    average = entry != "params"
+    best = min(candidate.claim(average) for candidate in candidates)
+    chosen, *others = (candidate for candidate in candidates if candidate.claim(average) == best)
+    for other in others:
+        if not _equal(chosen.weights, other.weights):
+            raise UserError(
+                f"holds different weights in {chosen.where} and in {other.where}, and nothing says which are meant; "
+                "save those alone"
+            )
+    return chosen
+
+
+def _candidates(content: Any, entry: str | None, names: Collection[str] | None) -> Iterator[Candidate]:
+    for words, tensors in _dictionaries(content, entry):
+        sets, known = split(tensors, names)
+        for prefix, weights in sets.items():
+            if weights:
+                yield Candidate((*words, *filter(None, prefix.split("."))), weights, known)
+
+
+def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, ...], dict[str, Value]]]:
+    """Find all dictionaries of named tensors, the outer ones first, but for those of optimizers and the like."""
+    level: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    seen: set[int] = set()
+    for _ in range(DEEPEST):
+        below: list[tuple[tuple[str, ...], Any]] = []
+        for words, value in level:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, list | tuple):
+                below += [((*words, str(index)), item) for index, item in enumerate(value[:LONGEST_LIST])]
+            elif isinstance(value, Mapping) and "param_groups" not in value:
+                items = [(_text(key), item) for key, item in value.items()]
+                tensors = {key: item for key, item in items if key and isinstance(item, Value)}
+                if tensors:
+                    yield words, tensors
+                below += [
+                    ((*words, key), item) for key, item in items if key and (key == entry or not is_bookkeeping(key))
+                ]
+        level = [(words, value) for words, value in below if isinstance(value, Mapping | list | tuple)]
+
+
+def _text(key: Any) -> str:
+    """Return a key that is a text, or nothing."""
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "replace")
+    return key if isinstance(key, str) else ""
+
+
+def _why_none(content: Any) -> str:
+    """Say what a checkpoint without weights holds instead, and what to do."""
+    if isinstance(content, Mapping):
+        if {"optimizers", "schedulers", "iter"} <= set(content):
+            return "is a training state, which holds no weights of a network; choose net_g_....pth in the folder models"
+        whole = next((value for value in (*content.values(),) if _is_module(value)), None)
+    else:
+        whole = content if _is_module(content) else None
+    if whole is not None:
+        return (
+            f"holds a whole module of Python ({whole.path}), more than tensors, and is not loaded since that runs its "
+            "code; save the network's state_dict() instead"
+        )
+    return "does not hold the weights of a network; choose a checkpoint"
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, StandIn) and isinstance(value.state, Mapping) and "_modules" in value.state
+
+
+def _equal(a: Mapping[str, Value], b: Mapping[str, Value]) -> bool:
+    return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+
+
+def _same(a: Value, b: Value) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout and bool((a == b).all()))
+    return a is b

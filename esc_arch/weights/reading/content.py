@@ -1,0 +1,49 @@
+"""The content of any checkpoint, whatever its format, or one sentence on why there is none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from esc_arch.common.errors import UserError
+from esc_arch.weights.reading.kinds import Kind, kind_of
+from esc_arch.weights.reading.pickle_scan import UnsupportedPickleError
+from esc_arch.weights.reading.torch_file import AGAIN, read_legacy, read_zip
+
+
+def read_content(file: str) -> Any:
+    """Read what a checkpoint holds, without running anything that a stranger may have put into it.
+
+    Args:
+        file: path of a checkpoint: safetensors, or anything that `torch.save` wrote. Its suffix does not count.
+
+    Returns:
+        the content: tensors, containers and numbers. Other objects are `StandIn`s, and arrays `ArrayStandIn`s.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+    """
+    kind = kind_of(file)
+    try:
+        if kind is Kind.SAFETENSORS:
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        return read_zip(file) if kind is Kind.ZIP else read_legacy(file)
+    except UserError:
+        raise
+    except UnsupportedPickleError as error:
+        raise UserError(
+            f"{file} was pickled by a protocol that is not read here ({error}), or is damaged; save it with torch.save "
+            "and no pickle_protocol."
+        ) from error
+    except MemoryError as error:
+        raise UserError(f"{file} is damaged, or too large for the memory of this machine; {AGAIN}.") from error
+    except Exception as error:  # what is damaged may raise anything at all
+        raise UserError(f"{file} is damaged{_reason(error)}; {AGAIN}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Quote an error, unless it is torch's, which advises to load files without protection."""
+    words = re.sub(r"[^ -~]+", " ", str(error).partition("\n")[0]).strip().rstrip(".")
+    return f" ({words[:120]})" if words and "weights" not in words.lower() and "torch" not in words.lower() else ""

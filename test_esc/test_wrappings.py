@@ -1,0 +1,309 @@
+"""Weights are found in whatever training programs wrap around them, and under whatever they put before the names."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import enum
+import pathlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, randomise
+from torch import nn
+
+import esc_arch
+from esc_arch.archs import ESC, ESCLTE, HiT_SRF
+from esc_arch.common.errors import UserError
+from esc_arch.weights import read_weights
+
+Weights = dict[str, torch.Tensor]
+
+
+def made(seed: int = 0) -> Weights:
+    return dict(randomise(ESC(**TINY), seed).state_dict())
+
+
+W, OTHER = made(), made(1)
+D = {"conv0.weight": torch.zeros(4, 3, 3, 3), "conv1.weight": torch.zeros(4, 4, 4, 4)}
+
+
+def under(prefix: str, weights: Weights = W) -> Weights:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def equal(a: Weights, b: Weights) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def saved(file: Path, content: Any) -> str:
+    torch.save(content, file)
+    return str(file)
+
+
+WRAPPERS = [
+    "params",
+    "params_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "net",
+    "net_g",
+    "netG",
+    "generator",
+    "network",
+    "weights",
+    "ema",
+    "ema_state_dict",
+    "model_ema",
+    "g_ema",
+    "state_dict_ema",
+    "whatever",
+]
+PREFIXES = [
+    "module.",
+    "model.",
+    "net.",
+    "net_g.",
+    "netG.",
+    "generator.",
+    "network.",
+    "_orig_mod.",
+    "module.module.",
+    "module.model.",
+    "model.net_g.",
+    "net_g._orig_mod.",
+    "_orig_mod.module.model.",
+    "_forward_module.",
+    "my_super_resolver.",
+    "lightning.wraps.this.",
+]
+FORMS: dict[str, Any] = {
+    "plain": W,
+    "ordered": OrderedDict(W),
+    "empty average": {"params": W, "params_ema": {}},
+    "two levels": {"state_dict": {"params": W}, "epoch": 3},
+    "four levels": {"a": {"b": {"c": {"d": W}}}},
+    "in a list": {"models": [W]},
+    "trainer of LIIF": {"model": {"name": "esc", "args": {"dim": 16}, "sd": W}, "optimizer": {"sd": {}}, "epoch": 1},
+    "average with a counter": {"model": OTHER, "ema": {"module": W, "updates": 10}},
+    "average beside the model": {"model": OTHER, "model_ema": W},
+    "average of timm": {"state_dict": OTHER, "state_dict_ema": W, "arch": "esc"},
+    "average of BasicSR": {"params": OTHER, "params_ema": W},
+    "average in one dictionary": {"state_dict": {**under("net_g.", OTHER), **under("net_g_ema.")}},
+    "average by ema_pytorch": {
+        **under("online_model.", OTHER),
+        **under("ema_model."),
+        "initted": torch.tensor(True),
+        "step": torch.tensor(7),
+    },
+    "average by torch": {"n_averaged": torch.tensor(5), **under("module.")},
+    "average without dots": {
+        "state_dict": {
+            **under("model.", OTHER),
+            **{"model_ema." + name.replace(".", ""): tensor for name, tensor in W.items()},
+            "model_ema.decay": torch.tensor(0.999),
+            "model_ema.num_updates": torch.tensor(3),
+        }
+    },
+    "average within": {**OTHER, **under("ema.")},
+    "GAN": {"net_g": W, "net_d": D, "opt_g": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}},
+    "GAN in one dictionary": {"state_dict": {**under("generator."), **under("discriminator.", D)}},
+    "GAN with its loss": {**under("net_g."), **under("net_d.", D), **under("cri_perceptual.vgg.", D)},
+    "the same twice": {"model": W, "net_g": dict(W)},
+    "optimizer": {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}, "model": W},
+    "optimizer under a strange name": {"x": {"state": {"y": {"z": torch.ones(3)}}, "param_groups": []}, "model": W},
+    "generator of random numbers": {
+        "rng_state": torch.get_rng_state(),
+        "cuda_rng": [torch.get_rng_state()],
+        "model": W,
+    },
+    "counters": {
+        "params": W,
+        "iter": 5,
+        "best": 31.2,
+        "name": "x",
+        "none": None,
+        "list": [1, 2],
+        "t": torch.tensor(3.0),
+    },
+    "counters amid": {**W, "epoch": 5, "step": torch.tensor(3), "opt": None},
+    "compiled part": {name.replace("blocks.0.", "blocks.0._orig_mod."): tensor for name, tensor in W.items()},
+    "bytes as names": {name.encode(): tensor for name, tensor in W.items()},
+    "arrays": {"params": {name: tensor.numpy() for name, tensor in W.items()}},
+    "parameters": {name: nn.Parameter(tensor) for name, tensor in W.items()},
+    **{f"{{{name}: ...}}": {name: W} for name in WRAPPERS},
+    **{f"{prefix}...": under(prefix) for prefix in PREFIXES},
+    **{f"{{state_dict: {prefix}...}}": {"state_dict": under(prefix), "epoch": 1} for prefix in PREFIXES},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_wrapping_is_read(tmp_path: Path, form: str) -> None:
+    file = saved(tmp_path / "w.pth", FORMS[form])
+    assert equal(read_weights(file), W)
+    assert equal(read_weights(file, names=W.keys()), W)
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+def test_prefixes_in_safetensors(tmp_path: Path, prefix: str) -> None:
+    from safetensors.torch import save_file
+
+    save_file(under(prefix), tmp_path / "w.safetensors")
+    assert equal(dict(esc_arch.load(tmp_path / "w.safetensors").state_dict()), W)
+
+
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: under("net.", weights)])
+def test_prefixes_of_other_networks(tmp_path: Path, wrap: Any) -> None:
+    """ESC is a part of ESC+LTE, and must not be taken out of it; HiT-SR has a name that many have."""
+    lte = dict(ESCLTE(**TINY, hidden_dim=8, hidden_list=[8]).state_dict())
+    hit = dict(HiT_SRF(depths=[1], num_heads=[1], embed_dim=16).state_dict())
+    for network, weights in ((ESCLTE, lte), (HiT_SRF, hit)):
+        file = saved(tmp_path / "w.pth", {"model": wrap(weights)})
+        assert equal(read_weights(file), weights)
+        assert isinstance(esc_arch.load(file), network)
+
+
+def test_a_sequence_that_is_called_model_keeps_its_names(tmp_path: Path) -> None:
+    weights = {"model.0.weight": torch.zeros(2), "model.1.sub.0.weight": torch.zeros(2)}
+    assert equal(read_weights(saved(tmp_path / "a.pth", weights)), weights)
+    assert equal(read_weights(saved(tmp_path / "a.pth", under("module.", weights))), weights)
+
+
+def test_a_part_of_an_unknown_network_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.pth", {**under("first."), **under("second.", {"conv.weight": torch.zeros(3)})})
+    with pytest.raises(UserError):
+        esc_arch.load(file)
+
+
+def test_what_is_meant_can_be_said(tmp_path: Path) -> None:
+    file = saved(tmp_path / "w.pth", {"params": OTHER, "params_ema": W, "mine": made(2), "net_d": D})
+    assert equal(read_weights(file), W)
+    assert equal(read_weights(file, entry="params"), OTHER)
+    assert equal(read_weights(file, entry="params_ema"), W)
+    assert equal(read_weights(file, entry="mine"), made(2))
+    assert equal(read_weights(file, names=D.keys()), D)
+    with pytest.raises(UserError, match=r"no entry 'yours' with weights \(found: params, params_ema, mine, net_d\)"):
+        read_weights(file, entry="yours")
+
+
+def test_an_entry_that_is_missing_says_what_is_preferred(tmp_path: Path) -> None:
+    file = saved(tmp_path / "w.pth", {"model": OTHER, "model_ema": W})
+    assert equal(read_weights(file, entry="params"), OTHER)
+    assert equal(read_weights(file, entry="params_ema"), W)
+    only = saved(tmp_path / "w.pth", {"params_ema": W})
+    assert equal(read_weights(only, entry="params"), W)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": W, "net_g": OTHER},
+        {"one": W, "two": OTHER},
+        {**under("net_a."), **under("net_b.", OTHER)},
+        [W, OTHER],
+    ],
+)
+def test_different_weights_of_the_same_claim_are_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(UserError, match=r"w\.pth holds different weights in .* and in .*; save those alone"):
+        esc_arch.load(saved(tmp_path / "w.pth", content))
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Settings(dict):
+    """A dictionary whose entries are attributes too, as several packages have one."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Names(list):
+    """A list of another class."""
+
+
+class Slotted:
+    """An object without a dictionary."""
+
+    __slots__ = ("a",)
+
+    def __init__(self) -> None:
+        self.a = 1
+
+
+def with_attribute() -> Settings:
+    settings = Settings(lr=1e-4, inner=Settings(a=[1]))
+    object.__setattr__(settings, "frozen", True)
+    return settings
+
+
+EXTRAS = {
+    "float64": np.float64(31.2),
+    "float32": np.float32(31.2),
+    "int64": np.int64(5000),
+    "bool": np.bool_(True),
+    "array": np.arange(3.0),
+    "array of texts": np.array(["a", "b"]),
+    "array of objects": np.array([{}, None], dtype=object),
+    "dtype": np.dtype("float32"),
+    "path": pathlib.PurePosixPath("a.yml"),
+    "namespace": argparse.Namespace(lr=1e-4, nested=argparse.Namespace(a=Path("b"))),
+    "defaultdict": collections.defaultdict(list, {"a": [1]}),
+    "empty defaultdict": collections.defaultdict(int),
+    "counter": collections.Counter("abc"),
+    "deque": collections.deque([1, 2], 5),
+    "time": datetime.datetime(2025, 1, 1),
+    "enum": Colour.RED,
+    "settings": with_attribute(),
+    "names": Names(["a", Colour.RED]),
+    "slotted": Slotted(),
+    "frozen set": frozenset([1]),
+    "range": range(3),
+    "complex": 1j,
+    "class": Slotted,
+    "function": made,
+    "generator": torch.Generator(),
+    "optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(2))]),
+    "device and dtype": (torch.device("cuda:0"), torch.float16),
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_objects_beside_the_weights_are_passed_over(tmp_path: Path, extra: str, legacy: bool) -> None:
+    content = {"params": W, "extra": EXTRAS[extra], "more": [EXTRAS[extra]]}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    assert equal(read_weights(str(tmp_path / "w.pth")), W)
+
+
+def test_a_dictionary_of_another_class_holds_weights_too(tmp_path: Path) -> None:
+    assert equal(read_weights(saved(tmp_path / "w.pth", Settings(params=Settings(W)))), W)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"iter": 3, "optimizers": []}, "does not hold the weights of a network"),
+        ([torch.zeros(1)], "does not hold the weights of a network"),
+        ({}, "does not hold the weights of a network"),
+        ({"params": {"a": 1}}, "does not hold the weights of a network"),
+        (torch.zeros(3), "does not hold the weights of a network"),
+        ("text", "does not hold the weights of a network"),
+        ({"iter": 3, "epoch": 1, "optimizers": [], "schedulers": []}, r"is a training state.*choose net_g_\.\.\.\.pth"),
+    ],
+)
+def test_what_holds_no_weights_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_weights(saved(tmp_path / "a.pth", content))
+
+
+def test_a_circle_ends(tmp_path: Path) -> None:
+    circle: dict[str, Any] = {"params": W}
+    circle["self"] = [circle]
+    assert equal(read_weights(saved(tmp_path / "w.pth", circle)), W)
