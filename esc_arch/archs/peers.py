@@ -1,8 +1,9 @@
 """Networks to compare with that other packages carry, under the names and arguments of their published option files.
 
-SwinIR, EDSR and RCAN are BasicSR's own. HAT, ATD, DAT, OmniSR, PLKSR and RGT are in `spandrel` (MIT), SRFormer is in
-`spandrel_extra_arches` (its licence, CC BY-NC, keeps it apart). Both are optional and take a while to import, so
-BasicSR's ARCH_REGISTRY gets objects that import them when a network is built.
+SwinIR, EDSR, RCAN and Compact (`SRVGGNetCompact`) are BasicSR's own. HAT, ATD, DAT, OmniSR, PLKSR, RGT, SAFMN, SeemoRe
+and SPAN are in `spandrel` (MIT), RDN is in `torchsr` (MIT), SRFormer is in `spandrel_extra_arches` (its licence, CC
+BY-NC, keeps it apart). All three are optional and take a while to import, so BasicSR's ARCH_REGISTRY gets objects that
+import them when a network is built.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import nn
 
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 
-EXTRAS = {"spandrel": "peers", "spandrel_extra_arches": "peers-nc"}
+EXTRAS = {"spandrel": "peers", "spandrel_extra_arches": "peers-nc", "torchsr": "peers"}
 
 
 class Peer:
@@ -27,6 +28,7 @@ class Peer:
         package: a key of `EXTRAS`.
         renamed: arguments of published option files that the package calls differently.
         fixed: arguments of published option files that the package lacks, with the only value it implements.
+        module: of the package, where the class is; `architectures.NAME` unless told.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class Peer:
         package: str,
         renamed: Mapping[str, str] | None = None,
         fixed: Mapping[str, Any] | None = None,
+        module: str | None = None,
     ) -> None:
         self.__name__ = name
         self.package = package
+        self.module = module or f"architectures.{name}"
         self.renamed = renamed or {}
         self.fixed = fixed or {}
 
@@ -81,7 +85,7 @@ class Peer:
     def _import(self) -> type[nn.Module]:
         define_torchvision_operators()
         try:
-            module = importlib.import_module(f"{self.package}.architectures.{self.__name__}")
+            module = importlib.import_module(f"{self.package}.{self.module}")
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in EXTRAS:
                 raise
@@ -103,7 +107,11 @@ PEERS = (
         fixed={"block_script_name": "OSA", "block_class_name": "OSA_Block", "ffn_bias": True},
     ),
     Peer("PLKSR", "spandrel"),
+    Peer("RDN", "torchsr", module="models.rdn"),
     Peer("RGT", "spandrel", fixed={"upsampler": "pixelshuffle"}),
+    Peer("SAFMN", "spandrel"),
+    Peer("SeemoRe", "spandrel"),
+    Peer("SPAN", "spandrel"),
     Peer("SRFormer", "spandrel_extra_arches"),
 )
 
