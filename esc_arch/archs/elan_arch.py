@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.constants import WithConstants
 from esc_arch.layers.window import pad_to_multiple, window_merge
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
@@ -153,7 +154,7 @@ class ELANBlock(nn.Module):
         return x
 
 
-class ELAN(nn.Module):
+class ELAN(WithConstants):
     """Super-resolution network of shift convolutions and attention in windows of several sizes.
 
     "Efficient Long-Range Attention Network for Image Super-Resolution" (ECCV 2022). Arguments, parameter names and
@@ -212,8 +213,9 @@ class ELAN(nn.Module):
         self.colors = colors
         self.upscaling_factor = scale
         self.multiple = math.lcm(*window_sizes)
-        mean = torch.tensor(RGB_MEAN if norm else [0.0] * colors) * rgb_range
-        self.register_buffer("mean", mean.reshape(-1, 1, 1), persistent=False)
+        self.rgb_range = rgb_range
+        self.mean_colour = RGB_MEAN if norm else (0.0,) * colors  # as a part of the range
+        self.add_constants()
         self.head = nn.Sequential(nn.Conv2d(colors, c_elan, 3, padding=1))
         self.body = nn.Sequential(
             *(
@@ -222,6 +224,10 @@ class ELAN(nn.Module):
             )
         )
         self.tail = nn.Sequential(nn.Conv2d(c_elan, colors * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        """Compute the mean colour that is subtracted, (colors, 1, 1)."""
+        return {"mean": (torch.tensor(self.mean_colour) * self.rgb_range).reshape(-1, 1, 1)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge images.

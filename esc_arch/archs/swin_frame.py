@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.constants import WithConstants
 from esc_arch.layers.norm import LayerNorm
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
@@ -17,7 +18,7 @@ NORM_EPS = 1e-5
 WIDTH = 64  # of the features that "pixelshuffle" enlarges
 
 
-class SwinFrame(nn.Module):
+class SwinFrame(WithConstants):
     """Shallow features, groups of blocks, a convolution with a long skip, and an upsampler (SwinIR, Liang et al. 2021).
 
     Linear layers start as is usual for transformers, whatever they are part of.
@@ -55,8 +56,7 @@ class SwinFrame(nn.Module):
         self.in_chans = in_chans
         self.img_range = img_range
         self.upsampler = upsampler
-        mean = RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, in_chans, 1, 1), persistent=False)
+        self.add_constants()
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = nn.Sequential(OrderedDict(norm=LayerNorm(embed_dim, NORM_EPS)))
         self.layers = nn.Sequential(*groups)
@@ -77,6 +77,11 @@ class SwinFrame(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        """Compute the mean colour that is subtracted, (1, in_chans, 1, 1)."""
+        mean = RGB_MEAN if self.in_chans == 3 else (0.0,) * self.in_chans
+        return {"mean": torch.tensor(mean).reshape(1, self.in_chans, 1, 1)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge images.

@@ -11,6 +11,7 @@ Without gradients every step also works in strips of the image (see strips.py) a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -160,10 +161,15 @@ def compose(first: nn.Conv2d, second: nn.Conv2d, pdim: int) -> tuple[torch.Tenso
     assert first.bias is not None
     assert second.bias is not None
     shift = first.bias.to(precise)
-    with torch.autocast(before.device.type, enabled=False):
+    with _in_full_precision(before.device.type):
         weight = torch.cat([after[:, pdim:] @ before[pdim:], before[:pdim]])
         bias = torch.cat([after[:, pdim:] @ shift[pdim:] + second.bias, shift[:pdim]])
     return weight.to(dtype)[:, :, None, None], bias.to(dtype)
+
+
+def _in_full_precision(device: str) -> AbstractContextManager[object]:
+    """Switch autocast off, on devices that have it."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _mapped(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers.arguments import require, require_scale
+from esc_arch.layers.constants import WithConstants
 
 
-class DySample(nn.Module):
+class DySample(WithConstants):
     """Enlarges features by bilinear sampling at learned places, then maps them to the output channels.
 
     "Learning to Upsample by Learning to Sample" (ICCV 2023), with a scope factor, as the published ESC-Real uses it.
@@ -44,13 +43,13 @@ class DySample(nn.Module):
         nn.init.normal_(self.offset.weight, std=0.001)  # starts as bilinear enlargement, nearly
         if self.offset.bias is not None:
             nn.init.zeros_(self.offset.bias)
-        self.register_buffer("init_pos", self._centres())
+        self.add_constants(persistent=True)
 
-    def _centres(self) -> torch.Tensor:
-        """Return the centres of the output pixels within an input pixel, (1, 2 * groups * S * S, 1, 1), x before y."""
+    def constants(self) -> dict[str, torch.Tensor]:
+        """Compute the centres of output pixels within an input pixel, (1, 2 * groups * S * S, 1, 1), x before y."""
         step = (torch.arange(self.scale) - (self.scale - 1) / 2) / self.scale
         y, x = torch.meshgrid(step, step, indexing="ij")  # (S, S) each
-        return torch.stack([x, y]).unsqueeze(1).repeat(1, self.groups, 1, 1).reshape(1, -1, 1, 1)
+        return {"init_pos": torch.stack([x, y]).unsqueeze(1).repeat(1, self.groups, 1, 1).reshape(1, -1, 1, 1)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge `x` (B, C, H, W) to (B, out_channels, S * H, S * W)."""
@@ -70,8 +69,3 @@ class DySample(nn.Module):
             align_corners=False,
         )
         return self.end_conv(sampled.reshape(batch, channels, *sampled.shape[-2:]).to(x.dtype))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Accept checkpoints without `init_pos`, which is a constant; torch hands over a copy of the dictionary."""
-        state_dict.setdefault(prefix + "init_pos", self.init_pos)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

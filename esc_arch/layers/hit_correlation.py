@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.layers.arguments import require
+from esc_arch.layers.constants import WithConstants
 
 SMALLEST_DIM = 16  # below, the network for the position bias has no channel left
 
@@ -34,7 +35,7 @@ class DualFeatureExtraction(nn.Module):
         return self.conv(x) * self.linear(x)
 
 
-class CellPositionBias(nn.Module):
+class CellPositionBias(WithConstants):
     """Bias between the pixels of a window and its cells: a small network over offsets, averaged over each cell.
 
     Args:
@@ -55,9 +56,12 @@ class CellPositionBias(nn.Module):
         self.pos1 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
         self.pos2 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
         self.pos3 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_heads))
-        down, right = (torch.arange(1.0 - side, side) for side in window)
-        offsets = torch.stack(torch.meshgrid(down, right, indexing="ij"), dim=-1)  # (2 wh - 1, 2 ww - 1, 2)
-        self.register_buffer("offsets", offsets, persistent=False)
+        self.add_constants()
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        """Compute all offsets between two pixels of a window, (2 wh - 1, 2 ww - 1, 2)."""
+        down, right = (torch.arange(1.0 - side, side) for side in self.window)
+        return {"offsets": torch.stack(torch.meshgrid(down, right, indexing="ij"), dim=-1)}
 
     def forward(self) -> torch.Tensor:
         """Compute the biases (h, pixels of a window, cells of a window).

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.layers.constants import WithConstants
 from esc_arch.layers.norm import LayerNorm
 
 SIDE = 8  # of a group of pixels
@@ -36,7 +37,7 @@ def merge_grid(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 5, 3, 1, 4, 2).flatten(4).flatten(2, 3)
 
 
-class MapAttention(nn.Module):
+class MapAttention(WithConstants):
     """Single-head self-attention among 64 tokens that also hands out its map.
 
     Args:
@@ -50,9 +51,13 @@ class MapAttention(nn.Module):
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.to_out = nn.Sequential(nn.Linear(dim, dim, bias=False))
         self.rel_pos_bias = nn.Embedding((2 * SIDE - 1) ** 2, 1)
+        self.add_constants()
+
+    def constants(self) -> dict[str, torch.Tensor]:
+        """Compute the entry of the table of biases for every query and key, (64, 64)."""
         place = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij"), -1).reshape(-1, 2)
         offset = place[:, None] - place[None] + SIDE - 1  # query minus key
-        self.register_buffer("index", offset[..., 0] * (2 * SIDE - 1) + offset[..., 1], persistent=False)
+        return {"index": offset[..., 0] * (2 * SIDE - 1) + offset[..., 1]}
 
     def forward(self, tokens: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Map `tokens` (groups, 64, C) to the same shape, and return the attention map (groups, 64, 64) with it."""

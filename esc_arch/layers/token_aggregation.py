@@ -200,7 +200,7 @@ class TokenAggregationBlock(nn.Module):
         centres = F.normalize(centres, dim=-1)
         nearest = (units @ centres.t()).argmax(dim=-1)
         sums = torch.zeros_like(centres).index_add(0, nearest, units)
-        taken = torch.bincount(nearest, minlength=len(centres))[:, None] > 0
+        taken = torch.zeros(len(centres), 1, dtype=torch.bool, device=units.device).index_fill(0, nearest, True)
         return torch.where(taken, F.normalize(sums, dim=-1), centres)
 
     @staticmethod
