@@ -92,6 +92,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             _iptc(image),
             turn_resolution(_resolution(image) or resolution_of(exif), turn),
             _comment(image),
+            lossless=image_format == "WEBP" and _is_lossless(stream),
         )
 
 
@@ -143,6 +144,17 @@ def _iptc(image: Image.Image) -> bytes:
         found = resources.get(_IPTC, b"")
         return found if isinstance(found, bytes) else b""
     return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
+
+
+def _is_lossless(stream: BinaryIO) -> bool:
+    """Tell whether a WebP has a chunk of pixels that are stored as they are (RFC 9649, section 2.6)."""
+    position = stream.seek(12)
+    while len(header := stream.read(8)) == 8 and header[:4] not in (b"VP8 ", b"ANMF"):
+        if header[:4] == b"VP8L":
+            return True
+        length = int.from_bytes(header[4:], "little")
+        position = stream.seek(position + 8 + length + length % 2)
+    return False
 
 
 def _comment(image: Image.Image) -> bytes:

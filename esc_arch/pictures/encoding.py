@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from esc_arch.pictures.alpha import fill_hidden, is_hidden
 from esc_arch.pictures.metadata import resources_of_iptc, with_resolution
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
@@ -103,7 +104,12 @@ def _write_modern(stream: BinaryIO, picture: Picture, image_format: str) -> None
             options["quality"] = 80  # of a lossless one, the effort
     else:
         options |= {"subsampling": "4:4:4"}
-    image = _image(picture.pixels)
+    pixels = picture.pixels
+    if pixels.shape[2] in (2, 4) and not picture.lossless:
+        hidden = is_hidden(pixels[..., -1], 255)
+        if hidden.any() and not hidden.all():  # what is lossy would smear their colours over visible ones
+            pixels = np.concatenate([fill_hidden(pixels, 255), pixels[..., -1:]], axis=2)
+    image = _image(pixels)
     if image.mode == "LA":
         image = image.convert("RGBA")
     image.save(stream, image_format, **options)

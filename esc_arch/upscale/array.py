@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.alpha import fill_hidden, is_hidden, restore_hidden
 from esc_arch.upscale.memory import choose_tile, fit_tile, free_memory, overlap_of
 from esc_arch.upscale.network import Enlarger, load_enlarger
 from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles
@@ -68,6 +69,9 @@ def enlarge_pixels(
 ) -> Pixels:
     """Enlarge pixels, with smaller tiles where the memory does not suffice.
 
+    Colours of transparent pixels do not touch those of visible ones; where the result is
+    transparent, they are repeated.
+
     Args:
         pixels: (H, W, C), C from 1 to 4, of a type in RANGES.
         enlarger: the network.
@@ -106,7 +110,7 @@ def _planes(pixels: Pixels) -> list[slice]:
     colours = 1 if pixels.shape[2] < 3 else 3
     planes = [slice(0, colours)]
     if pixels.shape[2] > colours and pixels[..., -1].min() != pixels[..., -1].max():
-        planes.append(slice(colours, colours + 1))
+        planes.insert(0, slice(colours, colours + 1))  # first: it tells which colours are seen
     return planes
 
 
@@ -124,13 +128,18 @@ def _enlarge_planes(
         on_tile()
         return enlarged.mean(dim=1, keepdim=True) if grey else enlarged
 
+    transparent = len(planes) > 1 and is_hidden(pixels[..., -1], whole).any()
     for plane in planes:
-        image = torch.from_numpy(np.require(pixels[..., plane], requirements=["C", "W"])).permute(2, 0, 1)[None]
+        source = fill_hidden(pixels, whole) if transparent and plane.start == 0 else pixels[..., plane]
+        image = torch.from_numpy(np.require(source, requirements=["C", "W"])).permute(2, 0, 1)[None]
         top = 0
         for rows in enlarge_in_tiles(image, enlarge, enlarger.enlarged(height, width), tile, overlap):
             rows = rows[0].permute(1, 2, 0).mul_(whole)
             target = result[top : top + rows.shape[0], :, plane]
             target[:] = (rows if whole == 1 else rows.round_()).clamp_(0, whole).numpy()
+            if transparent and plane.start == 0:
+                alpha = result[top : top + rows.shape[0], :, -1]
+                restore_hidden(target, alpha, pixels[..., plane], top, (result.shape[0], result.shape[1]), whole)
             top += rows.shape[0]
     return result
 
