@@ -103,6 +103,16 @@ class Whole(Number):
 
 
 @dataclass(frozen=True)
+class Factor(Number):
+    """A number from `low` to `high` that counts pixels where it is whole."""
+
+    def read(self, value: Any) -> Any:
+        """Return the number, 2 for 2.0."""
+        number = super().read(value)
+        return int(number) if number == int(number) else number
+
+
+@dataclass(frozen=True)
 class Flag(Kind):
     """true or false."""
 

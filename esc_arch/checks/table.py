@@ -17,7 +17,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esc_arch.checks.kinds import Anything, Choice, Each, Flag, FolderName, Kind, Map, Number, OneOf, Text, Whole
+from esc_arch.checks.kinds import (
+    Anything,
+    Choice,
+    Each,
+    Factor,
+    Flag,
+    FolderName,
+    Kind,
+    Map,
+    Number,
+    OneOf,
+    Text,
+    Whole,
+)
 
 BASICSR, ESC, SAMPLES = "BasicSR", "esc_arch", "the data set"
 GAN_MODELS = ("SRGANModel", "ESRGANModel", "RealESRGANModel", "RealHATGANModel")
@@ -76,7 +89,7 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "name": Option(FolderName(), "name of the experiment, and of its folder", needed=(TRAIN, TEST)),
         "model_type": Option(Text("the name of a model"), "what trains and tests the network", needed=(TRAIN, TEST)),
         "scale": Option(
-            OneOf((Whole(1), Number(1), Each(Number(1), 2, 2, rising=True))),
+            OneOf((Factor(1), Each(Factor(1), 2, 2, rising=True))),
             "factor of enlargement; for ESCLTE a range",
         ),
         "num_gpu": Option(
@@ -136,7 +149,7 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "mean": Option(Each(Number(), 3, 3), "taken off each channel", SAMPLES, empty=True),
         "std": Option(Each(positive, 3, 3), "each channel is divided by it", SAMPLES, empty=True),
         "scale": Option(
-            OneOf((Whole(1), Number(1), Each(Number(1), 2, 2, rising=True))),
+            OneOf((Factor(1), Each(Factor(1), 2, 2, rising=True))),
             "of this data set",
             SAMPLES,
             fallback="that of the file",
