@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__command__ = "esc_arch"  # its signals are answered in a sentence from the first import on
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from esc_arch.common import guard  # noqa: F401  before all that takes time
+
+# isort: split
 from esc_arch import errors
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
 from esc_arch.bridge import plugin

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from esc_arch.bridge.pipeline import parse_in_words
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError, one_sentence
+from esc_arch.common.whole_files import replacing, try_folder
 
 Options = dict[str, Any]
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (H, W, 3), RGB
@@ -54,6 +55,7 @@ def main() -> None:
     opt["val"].setdefault("suffix", None)
     folder = _use_trained_network(opt)
     check_options(opt)
+    try_folder(folder)
 
     network = opt["network_g"]["type"]
     rows: list[list[Picture]] = []
@@ -68,11 +70,10 @@ def main() -> None:
             shown = [lq, *(scores.pictures[index] for scores in methods.values()), gt]
             top, left = _most_detailed(gt)
             rows.append([_zoom(picture[top : top + SIDE, left : left + SIDE]) for picture in shown])
-    os.makedirs(folder, exist_ok=True)
     file = os.path.join(folder, f"{opt['name']}_side_by_side.png")
     scales = " ".join(f"x{scale}" for scale in sorted({dataset["scale"] for dataset in opt["datasets"].values()}))
-    _side_by_side(rows, [f"LR ({scales} nearest)", "bicubic", network, "GT"]).save(file + ".partial", "PNG")
-    os.replace(file + ".partial", file)
+    with replacing(file) as stream:
+        _side_by_side(rows, [f"LR ({scales} nearest)", "bicubic", network, "GT"]).save(stream, "PNG")
     print(f"LR, bicubic, {network} and GT side by side: {os.path.relpath(file)}")
 
 

@@ -15,6 +15,7 @@ from esc_arch.benchmark.whole import inference, training
 from esc_arch.common.arguments import positive, size
 from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.common.machine import choose_device, describe
+from esc_arch.common.whole_files import replacing, try_folder
 from esc_arch.layers.backend import ATTN_TYPES
 
 KINDS = ("inference", "parts", "training", "memory", "precision")
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
         if kind not in KINDS:
             raise UserError(f"{kind} is nothing to measure; choose from {', '.join(KINDS)}.")
     device = choose_device(arguments.device)
+    if arguments.output:
+        try_folder(str(arguments.output.parent))
     torch.manual_seed(0)
     network = {"n_blocks": arguments.blocks, "upscaling_factor": arguments.scale}
     common = network, device, arguments.baseline, arguments.rounds
@@ -68,9 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n" + "\n\n".join(tables), flush=True)
         report += tables
     if arguments.output:
-        temporary = arguments.output.with_name(arguments.output.name + ".part")
-        temporary.write_text("\n\n".join(report) + "\n")
-        temporary.replace(arguments.output)
+        with replacing(arguments.output) as stream:
+            stream.write(("\n\n".join(report) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ParamSpec, TypeVar
+
+from esc_arch.common.ending import Stopped, stoppable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,24 +23,100 @@ class UserError(ValueError):
 def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
     """Make a command end with exit code 1 and the message alone when it raises UserError.
 
+    Told to stop by Ctrl-C, SIGTERM or SIGHUP, it ends with a sentence and the exit code that shells know them by. A
+    reader of its output that goes away does not disturb it; output that cannot be written is told.
+
     In distributed training every process finds the same mistake; only the first one tells it.
     """
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return main(*args, **kwargs)
+            with stoppable(), _lasting_output():
+                return main(*args, **kwargs)
         except UserError as error:
-            if _is_first_process():
-                print(f"Error: {error}", file=sys.stderr, flush=True)
+            _tell(f"Error: {error}")
             sys.exit(1)
+        except KeyboardInterrupt as stop:
+            stopped = stop if isinstance(stop, Stopped) else Stopped()
+            _tell(str(stopped))
+            sys.exit(stopped.exit_code)
 
     return wrapper
 
 
-def _is_first_process() -> bool:
-    from torch import distributed
+def printable(text: str) -> str:
+    """Write what a terminal or a line cannot hold as Python would: control characters, bytes that are no text."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
-    if distributed.is_initialized():
+
+def _tell(message: str) -> None:
+    if _is_first_process():
+        with suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
+
+
+def _is_first_process() -> bool:
+    distributed: Any = getattr(sys.modules.get("torch"), "distributed", None)  # not imported for this
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank() == 0
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"  # of torchrun
+
+
+class _Lasting:
+    """A stream of text that is written to nowhere from the moment on when it cannot be written any more.
+
+    Args:
+        stream: what is written to until then.
+
+    Attributes:
+        failure: why it could not be written, unless its reader went away.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as the stream does."""
+        self._guarded(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as the stream does."""
+        self._guarded(self._stream.flush)
+
+    def _guarded(self, function: Callable[..., Any], *args: Any) -> None:
+        try:
+            function(*args)
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.failure = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # what it still holds goes there too
+            os.close(nowhere)
+
+
+@contextmanager
+def _lasting_output() -> Iterator[None]:
+    """Let the standard streams take every name of a file, and outlast their readers.
+
+    Raises:
+        UserError: what was printed cannot be written.
+    """
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+    lasting = _Lasting(sys.stdout)
+    sys.stdout, sys.stderr = lasting, _Lasting(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        lasting.flush()
+        sys.stdout, sys.stderr = before
+    if lasting.failure is not None:
+        raise UserError(f"standard output cannot be written ({lasting.failure.strerror}).")

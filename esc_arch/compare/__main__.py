@@ -14,7 +14,9 @@ import sys
 
 from esc_arch.common import machine
 from esc_arch.common.arguments import count, positive, size
-from esc_arch.common.errors import UserError, one_sentence
+from esc_arch.common.ending import going_on_when_repeated
+from esc_arch.common.errors import one_sentence
+from esc_arch.common.whole_files import try_folder
 from esc_arch.compare import table
 from esc_arch.compare.job import DTYPES, Protocol
 from esc_arch.compare.options import bicubic_rows, in_every_dtype, read_rows
@@ -41,17 +43,11 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
     protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
-    try:
-        os.makedirs(args.output, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output: {args.output} cannot be made ({error.strerror}); choose another folder.") from error
+    try_folder(args.output)
     environment = machine.describe(device, args.threads)
     plan = Plan(rows, sizes, protocol, args.rounds, environment, args.output, tuple(args.modules))
-    try:
+    with going_on_when_repeated():
         record = run(plan)
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
     summary = summarise(plan, record, args.claims)
     print(table.terminal(summary))
     files = [*table.write(summary, args.output), *_pictures(summary, args)]

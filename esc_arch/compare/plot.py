@@ -6,6 +6,8 @@ import math
 import os
 from typing import Any, NamedTuple
 
+from esc_arch.common.whole_files import replacing
+
 LARGEST = 1300  # area of the largest bubble in square points
 DIRECTIONS = [(0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # of a name, from its bubble
 BAR = 4  # pixels kept free around an error bar
@@ -84,8 +86,8 @@ def _draw(summary: dict[str, Any], lines: list[dict[str, Any]], name: str, file:
     _add_baselines(axes, {line["label"]: line["quality"][name]["psnr"] for line in scored if line not in bubbles})
     _add_sizes(figure, axes, most)
     _add_names(figure, axes, points)
-    figure.savefig(file + ".partial", format="png", dpi=200)
-    os.replace(file + ".partial", file)
+    with replacing(file) as stream:
+        figure.savefig(stream, format="png", dpi=200)
     return file
 
 

@@ -9,6 +9,7 @@ import os
 import textwrap
 from typing import Any
 
+from esc_arch.common.whole_files import replacing
 from esc_arch.compare.paper_table import claims_separated, sections
 
 Line = dict[str, Any]
@@ -104,9 +105,8 @@ def write(summary: dict[str, Any], folder: str) -> list[str]:
     files = []
     for name, text in texts.items():
         file = os.path.join(folder, name)
-        with open(file + ".partial", "w", encoding="utf-8") as target:
-            target.write(text)
-        os.replace(file + ".partial", file)
+        with replacing(file) as stream:
+            stream.write(text.encode())
         files.append(file)
     return files
 

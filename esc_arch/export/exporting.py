@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.whole_files import temporary_name, try_folder
 from esc_arch.export import formats
 from esc_arch.export.exportable import Exportable
 from esc_arch.version import __version__
@@ -81,6 +82,7 @@ def export(
     folder = os.path.dirname(target) or "."
     if not os.path.isdir(folder):
         raise UserError(f"-o: the folder {folder} does not exist; make it first.")
+    try_folder(folder)
     if name in WEIGHTS:
         convert(source, target, half=half)
         return Report(target, 0.0, [])
@@ -109,18 +111,9 @@ def _export_network(source: str, chosen: Format, target: str, half: bool, opset:
     }
     if chosen.suffix == ".onnx":
         metadata["opset"] = str(opset)
-    stem, suffix = os.path.splitext(target)
-    partial = f"{stem}.partial{suffix}"
-    try:
+    with temporary_name(target) as partial:
         chosen.write(partial, exportable, identity.scale, metadata, opset)
-        report = _compare(chosen.run(partial), exportable, network, target, identity.arguments, TOLERANCE[half])
-        os.replace(partial, target)
-    except OSError as error:
-        raise UserError(f"-o: {target} cannot be written ({error.strerror or error}).") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-    return report
+        return _compare(chosen.run(partial), exportable, network, target, identity.arguments, TOLERANCE[half])
 
 
 def _compare(

@@ -67,7 +67,9 @@ def write_torchscript(file: str, network: Exportable, scale: int, metadata: Meta
     """Write a TorchScript module, traced for any batch, height and width, with the metadata beside it."""
     with torch.no_grad(), _quiet():
         traced = torch.jit.trace(network, (torch.rand(EXAMPLE),), check_trace=False)
-        torch.jit.save(traced, file, _extra_files={METADATA_FILE: json.dumps(dict(metadata), indent=1)})
+        extra = {METADATA_FILE: json.dumps(dict(metadata), indent=1)}
+        with open(file, "wb") as stream:  # by the name alone torch would not say why it cannot write
+            torch.jit.save(traced, stream, _extra_files=extra)
 
 
 def run_torchscript(file: str) -> Run:
@@ -84,7 +86,9 @@ def write_pt2(file: str, network: Exportable, scale: int, metadata: Metadata, op
     """
     with _quiet():
         extra = {METADATA_FILE: json.dumps(dict(metadata), indent=1)}
-        torch.export.save(_exported_program(network), file, extra_files=extra)
+        program = _exported_program(network)
+        with open(file, "wb") as stream:
+            torch.export.save(program, stream, extra_files=extra)
 
 
 def run_pt2(file: str) -> Run:

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.whole_files import cannot_write, replacing
 from esc_arch.pictures.encoding import encode, without_opaque_alpha
 from esc_arch.pictures.formats import FORMATS, WRITTEN
 from esc_arch.pictures.picture import Picture
@@ -49,18 +50,17 @@ def write_picture(file: str, picture: Picture) -> None:
         picture: what `check_target` let pass.
 
     Raises:
-        UserError: it cannot be written.
+        DiskError: the disk is full or can only be read.
+        UserError: it cannot be written for another reason.
     """
-    partial = file + ".partial"
     image_format = FORMATS[os.path.splitext(file)[1].lower()]
     try:
         os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
-        with open(partial, "w+b") as stream:
+        with replacing(file) as stream:
             encode(stream, picture, image_format)
-        os.replace(partial, file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{file} cannot be written ({reason}).") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    except UserError:
+        raise
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    except ValueError as error:
+        raise UserError(f"{file} cannot be written ({error}).") from error

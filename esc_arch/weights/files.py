@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.whole_files import replacing
 from esc_arch.weights.reading.choosing import choose
 from esc_arch.weights.reading.content import read_content
 from esc_arch.weights.reading.tensors import plain
@@ -64,21 +65,13 @@ def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | Non
     if suffix not in SUFFIXES:
         raise UserError(f"{file}: weights are written as {' or '.join(SUFFIXES)}; choose one of these suffixes.")
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    partial = file + ".partial"
-    try:
+    with replacing(file) as stream:
         if suffix == ".safetensors":
             from safetensors.torch import save
 
-            with open(partial, "wb") as stream:
-                stream.write(save(weights, {"format": "pt", **(metadata or {})}))
+            stream.write(save(weights, {"format": "pt", **(metadata or {})}))
         else:
-            torch.save({"params": weights}, partial)
-        os.replace(partial, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk by RuntimeError
-        raise UserError(f"{file} cannot be written ({str(error).partition(chr(10))[0]}).") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+            torch.save({"params": weights}, stream)
 
 
 def convert(source: str, target: str, *, half: bool = False) -> None:
