@@ -81,6 +81,12 @@ def official_counts() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def family_counts() -> dict[str, Any]:
+    """The same of the later networks of the family."""
+    return json.loads((GOLDEN / "family_counts.json").read_text())
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training LMDB and a validation folder of small pieces of a photograph, for scale 2."""
     import cv2

@@ -14,9 +14,16 @@ from esc_arch.archs import ESCReal, ESCRealM
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers import UPSAMPLERS, DySample, UpsampleHead
 from esc_arch.layers.reflect import ReflectConv2d
+from esc_arch.layers.upsample_head import AUTHORS
 
 ENLARGING = [name for name in UPSAMPLERS if name != "conv"]
 CASES = [(name, scale) for name in ENLARGING for scale in (1, 2, 3, 4)] + [("conv", 1)]
+
+
+def arguments_of(upsampler: str, scale: int, **others: Any) -> dict[str, Any]:
+    """Arguments of a small network; "conv" needs the whole image."""
+    chosen = {"upsampler": upsampler, "upscaling_factor": scale, "unshuffle_mod": upsampler != "conv"}
+    return {**TINY, "mid_dim": 24, **chosen, **others}
 
 
 def slow_dysample(module: DySample, x: torch.Tensor) -> torch.Tensor:
@@ -93,7 +100,7 @@ def test_image_branch_reflects_images_of_any_size(size: tuple[int, int]) -> None
 
 @pytest.mark.parametrize(("upsampler", "scale"), CASES)
 def test_every_upsampler_at_every_scale(upsampler: str, scale: int) -> None:
-    net = randomise(ESCRealM(**TINY, upscaling_factor=scale, upsampler=upsampler, mid_dim=12))
+    net = randomise(ESCRealM(**arguments_of(upsampler, scale)))
     x = torch.rand(2, 3, 9, 10)
     out = net(x)
     assert out.shape == (2, 3, 9 * scale, 10 * scale)
@@ -106,7 +113,7 @@ def test_every_upsampler_at_every_scale(upsampler: str, scale: int) -> None:
 
 @pytest.mark.parametrize(("upsampler", "scale"), CASES)
 def test_export_of_every_upsampler(upsampler: str, scale: int) -> None:
-    net = randomise(ESCRealM(**TINY, upscaling_factor=scale, upsampler=upsampler)).eval()
+    net = randomise(ESCRealM(**arguments_of(upsampler, scale))).eval()
     x = torch.rand(1, 3, 12, 17)
     program = torch.export.export(net, (x,))
     assert relative_difference(program.module()(x), net(x)) <= 1e-5
@@ -117,7 +124,7 @@ def test_export_of_every_upsampler(upsampler: str, scale: int) -> None:
     not hasattr(torch.fx.experimental._config, "backed_size_oblivious"), reason="this torch cannot export such sizes"
 )
 def test_export_of_dynamic_sizes(upsampler: str, scale: int) -> None:
-    net = randomise(ESCRealM(**TINY, upscaling_factor=scale, upsampler=upsampler)).eval()
+    net = randomise(ESCRealM(**arguments_of(upsampler, scale))).eval()
     dynamic = torch.export.Dim.DYNAMIC
     with torch.fx.experimental._config.patch(backed_size_oblivious=True):
         program = torch.export.export(
@@ -131,7 +138,7 @@ def test_export_of_dynamic_sizes(upsampler: str, scale: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("upsampler", "scale"), [("dysample", 2), ("pixelshuffle", 3)])
 def test_half_precision_of_upsamplers(upsampler: str, scale: int, dtype: torch.dtype) -> None:
-    net, x = randomise(ESCRealM(**TINY, upscaling_factor=scale, upsampler=upsampler)), torch.rand(1, 3, 12, 17)
+    net, x = randomise(ESCRealM(**arguments_of(upsampler, scale))), torch.rand(1, 3, 12, 17)
     expected = net(x)
     with torch.autocast("cpu", dtype):
         assert relative_difference(net(x).float(), expected) < 0.05
@@ -140,11 +147,23 @@ def test_half_precision_of_upsamplers(upsampler: str, scale: int, dtype: torch.d
     assert relative_difference(half.float(), expected) < 0.05
 
 
+@pytest.mark.parametrize("form", ["x1 unshuffled", "x2 unshuffled", "x1 plain", "x2 plain", "x3", "x4"])
+@pytest.mark.parametrize("upsampler", AUTHORS)
+def test_published_counts(form: str, upsampler: str, family_counts: dict[str, Any]) -> None:
+    scale, plain = int(form[1]), "unshuffled" not in form
+    if upsampler == "conv" and form != "x1 plain":
+        return  # which would give images of another size, and is refused
+    with torch.device("meta"):
+        net = ESCRealM(upsampler=upsampler, upscaling_factor=scale, unshuffle_mod=not plain)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count == family_counts["params"]["ESC-Real-M"][form][upsampler]
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 def test_small_scales_see_the_unshuffled_image(scale: int) -> None:
     side = 4 // scale
     net, x = randomise(ESCRealM(**TINY, upscaling_factor=scale)), torch.rand(1, 3, 11, 14)
-    assert net.proj.in_channels == 3 * side**2
+    assert net.channels == 3 * side**2
     padded = torch.nn.functional.pad(x, (0, -14 % side, 0, -11 % side), mode="reflect")
     rows, columns = range(side), range(side)
     parts = [padded[:, c, i::side, j::side] for c in range(3) for i in rows for j in columns]
@@ -154,11 +173,11 @@ def test_small_scales_see_the_unshuffled_image(scale: int) -> None:
 
 def test_checkpoints_of_other_projects_load_strictly() -> None:
     """They may hold a mark of the upsampler, and DySample's constant or not."""
-    net = randomise(ESCRealM(**TINY, upsampler="dysample"))
+    net = randomise(ESCRealM(**TINY, upsampler="dysample", mid_dim=16))
     state: dict[str, Any] = dict(net.state_dict())
-    state["to_img.MetaUpsample"] = torch.tensor([1, 4, 4, 16, 3, 64, 4], dtype=torch.uint8)
+    state["to_img.MetaUpsample"] = torch.tensor([3, 4, 4, 16, 3, 16, 4], dtype=torch.uint8)
     del state["to_img.0.init_pos"]
-    twin = ESCRealM(**TINY, upsampler="dysample")
+    twin = ESCRealM(**TINY, upsampler="dysample", mid_dim=16)
     twin.load_state_dict(state, strict=True)
     assert "to_img.MetaUpsample" in state
     x = torch.rand(1, 3, 8, 8)
@@ -174,7 +193,10 @@ def test_checkpoints_of_other_projects_load_strictly() -> None:
         ("pixelshuffle", 3, {"0": 20, "2": 180, "4": 3}),
         ("nearest+conv", 4, {"0": 16, "3": 16, "6": 16, "8": 3}),
         ("nearest+conv", 3, {"0": 16, "3": 16, "5": 3}),
-        ("dysample", 2, {"0.end_conv": 3, "0.offset": 32, "0.scope": 32}),
+        ("nearest+conv", 8, {"0": 16, "3": 16, "6": 16, "9": 16, "11": 3}),
+        ("dysample", 2, {"0": 20, "2.end_conv": 3, "2.offset": 32, "2.scope": 32}),
+        ("pa_up", 2, {"1": 20, "2.conv.0": 20, "4": 20, "6": 3}),
+        ("transpose+conv", 4, {"3": 3}),
     ],
 )
 def test_names_of_parameters(upsampler: str, scale: int, layers: dict[str, int]) -> None:
@@ -188,7 +210,13 @@ def test_names_of_parameters(upsampler: str, scale: int, layers: dict[str, int])
     [
         (ESCReal, {"upscaling_factor": 2}, "upscaling_factor of ESCReal must be 4, got 2"),
         (ESCReal, {"dim": 18, "use_dysample": True}, "dim must be divisible by the 4 groups of DySample, got 18"),
-        (ESCRealM, {"upscaling_factor": 5}, "upscaling_factor must be 1, 2, 3 or 4, got 5"),
+        (ESCReal, {"upscaling_factor": 3, "neosr_head": True}, "must be a power of two with neosr_head, got 3"),
+        (ESCReal, {"use_dysample": True, "neosr_head": True}, "exclude each other"),
+        (ESCRealM, {"upscaling_factor": 5}, "'nearest.conv' enlarges by 3 and by powers of two, not x5"),
+        (ESCRealM, {"upscaling_factor": 8, "upsampler": "transpose+conv"}, "enlarges by 2, 3 and 4, not x8"),
+        (ESCRealM, {"upscaling_factor": 1, "upsampler": "conv"}, "set unshuffle_mod to false"),
+        (ESCRealM, {"upsampler": "dysample", "mid_dim": 18}, "mid_dim must be divisible by the 4 groups"),
+        (ESCRealM, {"upsampler": "lda", "mid_dim": 20}, "must be a multiple of 8, got 20"),
         (ESCRealM, {"upsampler": "bilinear"}, "upsampler must be one of conv, .* got 'bilinear'"),
         (ESCRealM, {"upsampler": "conv"}, "upsampler 'conv' does not enlarge: it needs upscaling_factor 1, got 4"),
         (ESCRealM, {"upsampler": "pixelshuffle", "mid_dim": 0}, "mid_dim must be positive, got 0"),

@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import GOLDEN, relative_difference
 
-from esc_arch.archs import ESC, ESCFP, ESCReal
+from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM
 from esc_arch.layers.backend import ATTN_TYPES
 
-NETWORKS = {"ESC": ESC, "ESCFP": ESCFP, "ESCReal": ESCReal}
-FILES = ["esc_x2", "esc_x4", "escfp_x2", "escreal_x4"]
+NETWORKS = {"ESC": ESC, "ESCFP": ESCFP, "ESCReal": ESCReal, "ESCRealM": ESCRealM}
+FILES = ["esc_x2", "esc_x4", "escfp_x2", "escreal_x4", "escrealm_x2_nearest_plain", "escrealm_x4_pixelshuffle_mid48"]
 
 
 @pytest.mark.parametrize("attn_type", ATTN_TYPES)

@@ -13,6 +13,7 @@ from torch import nn
 
 import esc_arch
 from esc_arch.archs import ELAN, ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SRF
+from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.weights import convert
@@ -66,7 +67,10 @@ def test_networks_are_recognised_and_run(
     [
         (ESCReal, {"use_dysample": True}),
         (ESCReal, {}),
+        (ESCReal, {"upscaling_factor": 2, "neosr_head": True}),
         (ESCRealM, {"upscaling_factor": 2}),
+        (ESCRealM, {"upscaling_factor": 2, "unshuffle_mod": False}),
+        (ESCRealM, {"upscaling_factor": 3, "upsampler": "lda"}),
         (ESCRealM, {"upscaling_factor": 1}),
     ],
 )
@@ -134,6 +138,13 @@ def test_half_precision_networks(loader: Any, network: type[nn.Module]) -> None:
 def test_near_misses_do_not_match(loader: Any, weights: Any) -> None:
     with pytest.raises(spandrel.UnsupportedModelError):
         loader.load_from_state_dict(weights())
+
+
+def test_what_weights_do_not_tell_is_said_in_a_sentence(loader: Any) -> None:
+    weights = ESCRealM(**TINY, upscaling_factor=3).state_dict()
+    del weights["to_img.MetaUpsample"]
+    with pytest.raises(UserError, match="do not tell whether they enlarge 2 or 3 times"):
+        loader.load_from_state_dict(weights)
 
 
 def test_networks_of_spandrel_are_left_to_it(loader: Any) -> None:

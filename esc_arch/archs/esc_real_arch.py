@@ -1,17 +1,21 @@
-"""ESC-Real: ESC for photographs with unknown degradations, at scale 4 or at scales 1 to 4."""
+"""ESC-Real: ESC for photographs with unknown degradations, at scale 4, or at other scales by a choice of upsamplers."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.layers.arguments import require, require_image
+from esc_arch.layers.arguments import require, require_image, require_scale
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.dysample import DySample
 from esc_arch.layers.reflect import ReflectConv2d
 from esc_arch.layers.trunk import ESCTrunk
-from esc_arch.layers.upsample_head import UPSAMPLERS, UpsampleHead, nearest_conv_x4
+from esc_arch.layers.upsample_head import UpsampleHead, nearest_conv
 from esc_arch.layers.window import pad_to_multiple
 
 
@@ -19,7 +23,7 @@ class ESCRealTrunk(ESCTrunk):
     """The trunk of the real-world networks: that of ESC, normalised, plus a branch from the image.
 
     Args:
-        channels: of the input.
+        channels: of the input; more than 3 where the image was pixel-unshuffled.
         dim: number of channels C.
         pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
         kernel_size: side of the large kernel, odd.
@@ -61,7 +65,12 @@ class ESCRealTrunk(ESCTrunk):
             use_ln=True,
         )
         self.plk_filter = new_large_kernel(pdim, kernel_size)
-        self.skip = nn.Sequential(
+        # in published names, what comes first in both is to unshuffle; here that is done once, before them
+        first = 1 if channels > 3 else 0
+        if first:
+            self.proj = _numbered(first, self.proj)
+        self.skip = _numbered(
+            first,
             nn.Conv2d(channels, 2 * dim, 1),
             ReflectConv2d(2 * dim, 2 * dim, 7, groups=2 * dim),
             nn.LeakyReLU(0.2),
@@ -73,10 +82,16 @@ class ESCRealTrunk(ESCTrunk):
         return self.extract(x, averaged_kernel(self.plk_filter)) + self.skip(x)
 
 
+def _numbered(first: int, *layers: nn.Module) -> nn.Sequential:
+    """Put layers in a row, under numbers from `first` on."""
+    return nn.Sequential(OrderedDict((str(first + place), layer) for place, layer in enumerate(layers)))
+
+
 class ESCReal(ESCRealTrunk):
     """Real-world super-resolution at scale 4 (ESC-Real in the paper, Sec. 4.3).
 
-    Arguments, parameter names and shapes are those of the published checkpoints, which load strictly.
+    Arguments, parameter names and shapes are those of the published checkpoints, which load strictly. neosr's `esc` is
+    this network too, at other scales: with DySample as here, or with another head.
 
     Args:
         dim: number of channels C; a multiple of 4 with DySample.
@@ -86,10 +101,12 @@ class ESCReal(ESCRealTrunk):
         conv_blocks: number of ConvAttn in a block.
         window_size: side of an attention window.
         num_heads: heads of the attention, a divisor of C.
-        upscaling_factor: 4, the only scale.
+        upscaling_factor: 4, the only scale of the published network; any with DySample, a power of two with
+            `neosr_head`.
         exp_ratio: expansion of the ConvFFN before each ConvAttn.
         attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
-        use_dysample: enlarge by DySample instead of twice nearest neighbours and a convolution.
+        use_dysample: enlarge by DySample instead of nearest neighbours and convolutions.
+        neosr_head: enlarge as neosr's `esc` does without DySample: two convolutions after every doubling.
 
     Raises:
         ValueError: an argument is out of range.
@@ -108,14 +125,26 @@ class ESCReal(ESCRealTrunk):
         exp_ratio: float = 2,
         attn_type: str = "auto",
         use_dysample: bool = False,
+        neosr_head: bool = False,
     ) -> None:
+        require_scale(upscaling_factor)
+        require(not (use_dysample and neosr_head), "use_dysample and neosr_head exclude each other")
+        doublings = int(upscaling_factor).bit_length() - 1
         require(
-            upscaling_factor == 4,
+            not neosr_head or upscaling_factor == 2**doublings,
+            f"upscaling_factor must be a power of two with neosr_head, got {upscaling_factor}",
+        )
+        require(
+            use_dysample or neosr_head or upscaling_factor == 4,
             f"upscaling_factor of ESCReal must be 4, got {upscaling_factor}; ESCRealM has other scales",
         )
         super().__init__(3, dim, pdim, kernel_size, n_blocks, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
         self.upscaling_factor = upscaling_factor
-        self.to_img = DySample(dim, 3, 4) if use_dysample else nearest_conv_x4(dim)
+        self.to_img: nn.Module = (
+            DySample(dim, 3, upscaling_factor)
+            if use_dysample
+            else nearest_conv(dim, doublings, convolutions=2 if neosr_head else 1)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge images.
@@ -124,7 +153,7 @@ class ESCReal(ESCRealTrunk):
             x: LQ images (B, 3, H, W), RGB in [0, 1]; any H, W >= 1.
 
         Returns:
-            (B, 3, 4 * H, 4 * W), not clamped.
+            (B, 3, S * H, S * W), not clamped.
 
         Raises:
             ValueError: `x` has another shape.
@@ -133,24 +162,28 @@ class ESCReal(ESCRealTrunk):
 
 
 class ESCRealM(ESCRealTrunk):
-    """Real-world super-resolution and restoration at scales 1 to 4, with a choice of upsamplers.
+    """Real-world super-resolution and restoration at several scales, with a choice of upsamplers.
 
-    At scales 1 and 2 the image is pixel-unshuffled by 4 or 2 first, and the network enlarges by 4: it then sees a
-    larger part of the image at the cost of x4. Only "conv", which cannot enlarge, works at full size, at scale 1.
+    At scales 1 and 2 the image is pixel-unshuffled by 4 or 2 first, unless that is switched off, and the network
+    enlarges by 4: it then sees a larger part of the image at the cost of x4. Arguments, parameter names and shapes are
+    the authors'; with the upsamplers "transpose+conv", "lda" and "pa_up" it is the `escrealm` of traiNNer-redux.
 
     Args:
-        dim: number of channels C; a multiple of 4 with "dysample".
+        dim: number of channels C.
         pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
         kernel_size: side of the large kernel, odd.
         n_blocks: number of blocks, each with one self-attention.
         conv_blocks: number of ConvAttn in a block.
         window_size: side of an attention window.
         num_heads: heads of the attention, a divisor of C.
-        upscaling_factor: scale S, 1 to 4.
+        upscaling_factor: scale S, a whole number that the upsampler is for, see `UpsampleHead`.
         exp_ratio: expansion of the ConvFFN before each ConvAttn.
         attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
-        upsampler: "nearest+conv", "pixelshuffle", "pixelshuffledirect", "dysample", or "conv" (scale 1).
-        mid_dim: channels of the convolutions of "pixelshuffle".
+        mid_dim: channels of the convolutions of "pixelshuffle", "dysample", "lda" and "pa_up"; a multiple of 4 with
+            "dysample", of 8 with "lda".
+        upsampler: "nearest+conv", "pixelshuffle", "pixelshuffledirect", "dysample", "transpose+conv", "lda", "pa_up",
+            or "conv", which does not enlarge: for scale 1 without `unshuffle_mod`.
+        unshuffle_mod: pixel-unshuffle the image at scales 1 and 2.
 
     Raises:
         ValueError: an argument is out of range.
@@ -168,17 +201,21 @@ class ESCRealM(ESCRealTrunk):
         upscaling_factor: int = 4,
         exp_ratio: float = 2,
         attn_type: str = "auto",
+        mid_dim: int = 48,
         upsampler: str = "nearest+conv",
-        mid_dim: int = 64,
+        unshuffle_mod: bool = True,
     ) -> None:
-        require(upscaling_factor in (1, 2, 3, 4), f"upscaling_factor must be 1, 2, 3 or 4, got {upscaling_factor}")
-        require(upsampler in UPSAMPLERS, f"upsampler must be one of {', '.join(UPSAMPLERS)}, got {upsampler!r}")
-        enlarges = upsampler != "conv"
+        require_scale(upscaling_factor)
+        upscaling_factor = int(upscaling_factor)
+        unshuffle = 4 // upscaling_factor if unshuffle_mod and upscaling_factor < 3 else 1
         require(
-            enlarges or upscaling_factor == 1,
+            upsampler != "conv" or upscaling_factor == 1,
             f"upsampler 'conv' does not enlarge: it needs upscaling_factor 1, got {upscaling_factor}",
         )
-        unshuffle = 4 // upscaling_factor if enlarges and upscaling_factor < 3 else 1
+        require(
+            upsampler != "conv" or unshuffle == 1,
+            "upsampler 'conv' does not enlarge, so the image must not be made smaller: set unshuffle_mod to false",
+        )
         super().__init__(
             3 * unshuffle**2,
             dim,
@@ -212,3 +249,32 @@ class ESCRealM(ESCRealTrunk):
         x = pad_to_multiple(x, self.unshuffle)
         x = self.to_img(self.features(F.pixel_unshuffle(x, self.unshuffle)))
         return x[..., :height, :width]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Take this package's former names too; torch hands over a copy of the caller's dictionary."""
+        renamed = published_names(state_dict, prefix)
+        if list(renamed) != list(state_dict):
+            state_dict.clear()
+            state_dict.update(renamed)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def published_names(weights: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """Rename the weights of a pixel-unshuffling ESCRealM that this package wrote before it had the published names.
+
+    Args:
+        weights: by name.
+        prefix: before the names.
+
+    Returns:
+        them, with published names; those of other networks as they are.
+    """
+    first = weights.get(prefix + "proj.weight")
+    unshuffled = isinstance(first, torch.Tensor) and tuple(first.shape[1:2]) in ((12,), (48,))
+    if prefix + "skip.0.weight" not in weights or not unshuffled:
+        return dict(weights)
+    layers = {"proj": "proj.1", "skip.0": "skip.1", "skip.1": "skip.2", "skip.3": "skip.4"}
+    renamed = {
+        f"{prefix}{old}.{kind}": f"{prefix}{new}.{kind}" for old, new in layers.items() for kind in ("weight", "bias")
+    }
+    return {renamed.get(name, name): tensor for name, tensor in weights.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from esc_arch.common.arguments import positive
 from esc_arch.common.errors import one_sentence
 from esc_arch.export.exporting import FORMATS, OPSET, WEIGHTS, export
 
@@ -19,7 +20,15 @@ SMALLEST_OPSET = 18  # of the exporter
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     args = _parse(argv)
-    report = export(args.weights, args.format, args.output, half=args.fp16, opset=args.opset, overwrite=args.overwrite)
+    report = export(
+        args.weights,
+        args.format,
+        args.output,
+        half=args.fp16,
+        opset=args.opset,
+        overwrite=args.overwrite,
+        scale=args.scale,
+    )
     size = os.path.getsize(report.file) / 2**20
     print(f"Written: {report.file} ({size:.1f} MiB)")
     if report.shapes:
@@ -34,6 +43,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--format", required=True, choices=[*FORMATS, *WEIGHTS])
     parser.add_argument("-o", "--output", metavar="OUT", help="file (default: the name of the weights)")
+    parser.add_argument("--scale", type=positive, metavar="S", help="where weights do not tell it, as those of ESC+LTE")
     parser.add_argument("--fp16", action="store_true", help="compute, or store weights, in half precision")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"operator set of ONNX (default: {OPSET})")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")

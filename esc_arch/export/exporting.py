@@ -16,7 +16,7 @@ from esc_arch.common.whole_files import temporary_name, try_folder
 from esc_arch.export import formats
 from esc_arch.export.exportable import Exportable
 from esc_arch.version import __version__
-from esc_arch.weights import convert, identify, read_weights
+from esc_arch.weights import convert, identify_at, read_weights
 from esc_arch.weights.loading import weights_file
 
 OPSET = 20  # the first with GELU
@@ -51,7 +51,14 @@ class Report:
 
 
 def export(
-    weights: str, name: str, file: str | None = None, *, half: bool = False, opset: int = OPSET, overwrite: bool = False
+    weights: str,
+    name: str,
+    file: str | None = None,
+    *,
+    half: bool = False,
+    opset: int = OPSET,
+    overwrite: bool = False,
+    scale: int | None = None,
 ) -> Report:
     """Export a network for any batch, height and width; convert its weights where `name` is pth or safetensors.
 
@@ -63,6 +70,7 @@ def export(
         half: compute, or store weights, in half precision; images remain float32.
         opset: operator set of ONNX.
         overwrite: replace a file that is there.
+        scale: of a network whose weights do not tell it, or that is for any; one that they contradict is a mistake.
 
     Returns:
         what was written. A model takes images (B, 3, H, W), float32, RGB in [0, 1], and gives (B, 3, S * H, S * W),
@@ -86,13 +94,17 @@ def export(
     if name in WEIGHTS:
         convert(source, target, half=half)
         return Report(target, 0.0, [])
-    return _export_network(source, FORMATS[name], target, half, opset)
+    return _export_network(source, FORMATS[name], target, half, opset, scale)
 
 
-def _export_network(source: str, chosen: Format, target: str, half: bool, opset: int) -> Report:
+def _export_network(source: str, chosen: Format, target: str, half: bool, opset: int, scale: int | None) -> Report:
     tensors = read_weights(source)
     try:
-        identity = identify(tensors)
+        identity = identify_at(tensors, scale)
+        if scale is not None and identity.any_scale:
+            identity.arguments["upscaling_factor"] = scale
+        elif scale is not None and scale != identity.scale:
+            raise UserError(f"--scale is {scale}, but the network enlarges {identity.scale} times.")
         if "attn_type" in inspect.signature(identity.network).parameters:
             identity.arguments["attn_type"] = chosen.attn_type
         network = identity.build(tensors)

@@ -53,7 +53,8 @@ class ESCTrunk(nn.Module):
         super().__init__()
         require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
         require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
-        self.proj = nn.Conv2d(channels, dim, 3, padding=1)
+        self.channels = channels
+        self.proj: nn.Module = nn.Conv2d(channels, dim, 3, padding=1)
         self.blocks = nn.ModuleList(
             ESCBlock(dim, [convolution() for _ in range(conv_blocks)], **block) for _ in range(n_blocks)
         )
@@ -74,7 +75,7 @@ class ESCTrunk(nn.Module):
         Raises:
             ValueError: `x` has another shape.
         """
-        require_image(x, self.proj.in_channels)
+        require_image(x, self.channels)
         features = skip = self.proj(x)  # (B, C, H, W)
         for block in self.blocks:
             features = block(features, kernel)

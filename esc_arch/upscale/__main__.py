@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     device = _choose_device(args.device)
     weights = args.weights or bundled_of_scale(args.scale or DEFAULT_SCALE)
-    enlarger = load_enlarger(weights, self_ensemble=args.self_ensemble, half=args.fp16).at_scale(args.scale)
+    enlarger = load_enlarger(weights, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale)
+    enlarger = enlarger.at_scale(args.scale)
     suffix = f"_x{enlarger.scale:g}" if args.suffix is None else args.suffix
     jobs = plan_jobs(args.inputs, args.output, suffix)
     enlarger = enlarger.to(device, args.fp16)

@@ -55,7 +55,7 @@ def upscale_image(
             "image must have shape (H, W) or (H, W, 1 to 4) and type uint8, uint16 or float32, got "
             f"{image.shape} and {image.dtype}"
         )
-    enlarger = load_enlarger(weights, self_ensemble=self_ensemble).at_scale(scale)
+    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale).at_scale(scale)
     enlarged = enlarge_pixels(pixels, enlarger, tile)
     return enlarged[..., 0] if flat else enlarged
 

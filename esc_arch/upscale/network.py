@@ -14,7 +14,7 @@ from esc_arch.checks.options import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place
-from esc_arch.weights import Identity, bundled_names, identify, read_weights
+from esc_arch.weights import Identity, bundled_names, identify, identify_at, read_weights
 from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import weights_file
 
@@ -127,7 +127,11 @@ class Enlarger:
 
 
 def load_enlarger(
-    weights: str | os.PathLike[str] | nn.Module, *, self_ensemble: bool = False, half: bool = False
+    weights: str | os.PathLike[str] | nn.Module,
+    *,
+    self_ensemble: bool = False,
+    half: bool = False,
+    scale: float | None = None,
 ) -> Enlarger:
     """Make an enlarger.
 
@@ -136,6 +140,7 @@ def load_enlarger(
             or of any network for RGB images that spandrel recognises; or a network itself.
         self_ensemble: average over the eight symmetries of the square.
         half: the network will run in half precision.
+        scale: of a network whose weights do not tell it; otherwise nothing depends on it.
 
     Returns:
         the enlarger, on the CPU in single precision, or where the given network is.
@@ -148,7 +153,7 @@ def load_enlarger(
     file = weights_file(weights)
     tensors = read_weights(file)
     try:
-        identity = identify(tensors)
+        identity = identify_at(tensors, scale)
     except NotRecognisedError as error:
         enlarger = _of_spandrel(file, tensors, error, half)
     except UserError as error:

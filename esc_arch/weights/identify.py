@@ -10,10 +10,15 @@ import torch
 from torch import nn
 
 from esc_arch.archs import ESCLTE
+from esc_arch.archs.esc_real_arch import published_names
 from esc_arch.common.errors import UserError
-from esc_arch.weights.infer import Arguments, Shapes, recognise
+from esc_arch.layers.upsample_head import MARK, Mark
+from esc_arch.weights.infer import recognise
+from esc_arch.weights.infer_real import UndecidedError
+from esc_arch.weights.shapes import Arguments, Shapes
 
-MARK = ".MetaUpsample"  # by which other projects mark checkpoints of ESC-Real-M; it is no weight
+MARK_OF_ALL = "to_img." + MARK
+CONSTANTS = (MARK, "init_pos")  # last parts of names of buffers, which a network has from its arguments too
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Identity:
 def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     """Recognise weights of the ESC family (ESC, -light, -XL, -FP, -Real, -Real-M, ESC+LTE) and of HiT-SR.
 
-    Every argument that changes parameters is inferred. What shapes do not tell keeps its default: `attn_type`, which
-    changes no number, the scale of ESC+LTE, and of HiT-SR `img_range` and `base_win_size`. The windows of HiT-SR are
-    taken as published where that fits the shapes.
+    Every argument that changes parameters is inferred, also of the forms that traiNNer-redux and neosr write. What
+    shapes do not tell keeps its default: `attn_type`, which changes no number, the scale of ESC+LTE, and of HiT-SR
+    `img_range` and `base_win_size`. The windows of HiT-SR are taken as published where that fits the shapes.
 
     Args:
         weights: names and tensors, all that the network has and no others.
@@ -56,20 +61,67 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
 
     Raises:
         NotRecognisedError: no network has such parameter names.
+        UndecidedError: an argument that changes the function is neither told by the weights nor known.
+        UnsupportedFormError: they belong to a relative of these networks that this package does not have.
         UserError: the names are those of a network, but some are missing, left over, or of another shape.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not name.endswith(MARK)}
-    network, infer = recognise(shapes)
+    weights = published_names(weights)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not _is_constant(name)}
+    mark = _read_mark(weights)
+    network, infer = recognise(shapes, mark)
     try:
-        arguments = {**infer(shapes, known), **known}
+        arguments = {**infer(shapes, known, mark), **known}
         with torch.device("meta"):  # no memory, whatever the shapes are
-            expected = {name: tuple(tensor.shape) for name, tensor in network(**arguments).state_dict().items()}
+            built = network(**arguments)
+    except UserError:
+        raise
     except KeyError as error:
         raise UserError(f"The weights are not a whole {network.__name__}: {error} is missing.") from error
-    except (ValueError, IndexError, TypeError, ZeroDivisionError, RuntimeError) as error:
+    except (ValueError, IndexError, TypeError, ArithmeticError, RuntimeError, AttributeError) as error:
         raise UserError(f"The weights do not fit {network.__name__}: {str(error).partition(chr(10))[0]}.") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items() if not _is_constant(name)}
     _require_equal(network.__name__, shapes, expected)
+    if mark is not None:
+        _require_same_mark(mark, getattr(built.to_img, "mark", None))
     return Identity(network, arguments)
+
+
+def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, **known: Any) -> Identity:
+    """Do what `identify` does; `scale` decides where the weights do not tell it, and is not looked at elsewhere."""
+    try:
+        return identify(weights, **known)
+    except UndecidedError:
+        if scale is None or scale != int(scale):
+            raise
+        return identify(weights, **known, upscaling_factor=int(scale))
+
+
+def _is_constant(name: str) -> bool:
+    return name.rpartition(".")[2] in CONSTANTS
+
+
+def _read_mark(weights: Mapping[str, torch.Tensor]) -> Mark | None:
+    """Read the upsampler's mark, which goes before all that shapes suggest.
+
+    Raises:
+        UserError: it is of an unknown version.
+    """
+    found = weights.get(MARK_OF_ALL)
+    if found is None or found.is_meta:
+        return None
+    try:
+        return Mark.read([int(number) for number in found.flatten().tolist()])
+    except (ValueError, OverflowError, TypeError) as error:
+        raise UserError(f"The weights cannot be used: to_img.{error}; choose another checkpoint.") from error
+
+
+def _require_same_mark(found: Mark, expected: Mark | None) -> None:
+    if found != expected:
+        told = expected and f"{expected.upsampler!r} x{expected.scale} from {expected.dim} channels"
+        raise UserError(
+            f"The weights contradict what is known: {MARK_OF_ALL} says {found.upsampler!r} x{found.scale} from "
+            f"{found.dim} channels, and the rest {told}; choose another checkpoint, or give other arguments."
+        )
 
 
 def _require_equal(network: str, found: Shapes, expected: Shapes) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from torch import nn
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCLTE, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
-
-Shapes = Mapping[str, tuple[int, ...]]
-Arguments = dict[str, Any]
-Infer = Callable[[Shapes, Arguments], Arguments]
+from esc_arch.layers.upsample_head import Mark
+from esc_arch.weights.infer_real import recognise_real
+from esc_arch.weights.shapes import Arguments, Infer, Shapes, count, infer_trunk, ratio_of, root
 
 UNIGRAMS = "correlation.ngram_window_partition.ngram_context.unigram_embed.weight"  # of a block of HiT-SNG
 PUBLISHED_RATIOS = (0.5, 1, 2, 4, 6, 8)  # `hier_win_ratios` of HiT-SR
@@ -23,24 +20,23 @@ class NotRecognisedError(UserError):
     """The weights belong to no network of this package."""
 
 
-def recognise(shapes: Shapes) -> tuple[type[nn.Module], Infer]:
+def recognise(shapes: Shapes, mark: Mark | None = None) -> tuple[type[nn.Module], Infer]:
     """Recognise a network.
 
     Args:
         shapes: of the weights, by name.
+        mark: what `to_img.MetaUpsample` tells, where it is among the weights.
 
     Returns:
-        the network, and a function that infers its arguments from these shapes and from arguments that are known. It
-        raises KeyError where a name is missing and other errors where shapes make no sense.
+        the network, and a function that infers its arguments from these shapes, from arguments that are known, and from
+        the mark. It raises KeyError where a name is missing and other errors where shapes make no sense.
 
     Raises:
         NotRecognisedError: no network has such names.
+        UnsupportedFormError: they are those of a relative of these networks that this package does not have.
     """
-    if "blocks.0.attn.relative_position_bias" in shapes:
-        if "skip.0.weight" in shapes:
-            modular = any(name.startswith("to_img.0.") for name in shapes)
-            return (ESCRealM, _infer_esc_real_m) if modular else (ESCReal, _infer_esc_real)
-        return (ESCFP if "lk_spatial" in shapes else ESC), _infer_esc
+    if any(name.startswith("blocks.0.attn.") for name in shapes):
+        return recognise_real(shapes, mark) or (ESCFP if "lk_spatial" in shapes else ESC, _infer_esc)
     if "encoder.plk_filter" in shapes:
         return ESCLTE, _infer_esc_lte
     block = "layers.0.residual_group.blocks.0."
@@ -53,39 +49,17 @@ def recognise(shapes: Shapes) -> tuple[type[nn.Module], Infer]:
     raise NotRecognisedError(f"The weights belong to none of the ESC family and HiT-SR (found: {examples}).")
 
 
-def _infer_esc(shapes: Shapes, _known: Arguments) -> Arguments:
-    arguments = {**_infer_trunk(shapes), "upscaling_factor": _pixel_shuffled(shapes, "to_img")}
+def _infer_esc(shapes: Shapes, _known: Arguments, _mark: Mark | None) -> Arguments:
+    arguments = {**infer_trunk(shapes), "upscaling_factor": _pixel_shuffled(shapes, "to_img")}
     return arguments if "lk_spatial" in shapes else {**arguments, "use_ln": _normalised(shapes)}
 
 
-def _infer_esc_real(shapes: Shapes, _known: Arguments) -> Arguments:
-    return {**_infer_trunk(shapes), "upscaling_factor": 4, "use_dysample": "to_img.init_pos" in shapes}
-
-
-def _infer_esc_real_m(shapes: Shapes, _known: Arguments) -> Arguments:
-    first, arguments = shapes.get("to_img.0.weight", ()), _infer_trunk(shapes)
-    if "to_img.0.init_pos" in shapes:
-        groups, axes = 4, 2
-        upsampler, enlarged = "dysample", _root(shapes["to_img.0.init_pos"][1] / (groups * axes), "a place per pixel")
-    elif "to_img.2.weight" in shapes:
-        upsampler, enlarged = "pixelshuffle", 4 if "to_img.6.weight" in shapes else 3
-        arguments["mid_dim"] = first[0]
-    elif "to_img.3.weight" in shapes:
-        upsampler, enlarged = "nearest+conv", 4 if "to_img.8.weight" in shapes else 3
-    elif first[0] == 3:
-        upsampler, enlarged = "conv", 1
-    else:
-        upsampler, enlarged = "pixelshuffledirect", _pixel_shuffled(shapes, "to_img.0")
-    shrunk = _root(shapes["proj.weight"][1] / 3, "a third of the channels of the input")  # by pixel-unshuffling
-    return {**arguments, "upsampler": upsampler, "upscaling_factor": enlarged // shrunk}
-
-
-def _infer_esc_lte(shapes: Shapes, _known: Arguments) -> Arguments:
+def _infer_esc_lte(shapes: Shapes, _known: Arguments, _mark: Mark | None) -> Arguments:
     prefix = "encoder."
     encoder = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    layers = _count(shapes, r"imnet\.layers\.(\d+)\.")  # every other is a ReLU, the last one gives the colour
+    layers = count(shapes, r"imnet\.layers\.(\d+)\.")  # every other is a ReLU, the last one gives the colour
     return {
-        **_infer_trunk(encoder),
+        **infer_trunk(encoder),
         "upscaling_factor": 4,  # which the weights do not tell
         "use_ln": _normalised(encoder),
         "hidden_dim": shapes["coef.weight"][0],
@@ -98,44 +72,25 @@ def _normalised(shapes: Shapes) -> bool:
 
 
 def _pixel_shuffled(shapes: Shapes, layer: str) -> int:
-    return _root(shapes[f"{layer}.weight"][0] / 3, f"a third of the channels of {layer}")
+    return root(shapes[f"{layer}.weight"][0] / 3, f"a third of the channels of {layer}")
 
 
-def _infer_trunk(shapes: Shapes) -> Arguments:
-    """Infer what all networks of the ESC family have."""
-    dim = shapes["proj.weight"][0]
-    pdim, _, kernel_size, _ = shapes["lk_spatial" if "lk_spatial" in shapes else "plk_filter"]
-    num_heads, positions = shapes["blocks.0.attn.relative_position_bias"]
-    arguments: Arguments = {
-        "dim": dim,
-        "pdim": pdim,
-        "kernel_size": kernel_size,
-        "n_blocks": _count(shapes, r"blocks\.(\d+)\."),
-        "conv_blocks": _count(shapes, r"blocks\.0\.pconvs\.(\d+)\."),
-        "window_size": (_root(positions, "the number of relative positions") + 1) // 2,
-        "num_heads": num_heads,
-    }
-    if arguments["conv_blocks"]:
-        arguments["exp_ratio"] = _ratio(shapes["blocks.0.convffns.0.proj.weight"][0], dim)
-    return arguments
-
-
-def _infer_hit_sr(shapes: Shapes, known: Arguments) -> Arguments:
+def _infer_hit_sr(shapes: Shapes, known: Arguments, _mark: Mark | None) -> Arguments:
     dim, in_chans = shapes["conv_first.weight"][:2]
-    groups = range(_count(shapes, r"layers\.(\d+)\."))
+    groups = range(count(shapes, r"layers\.(\d+)\."))
     prefix = "layers.{}.residual_group.blocks."
-    depths = [_count(shapes, re.escape(prefix.format(group)) + r"(\d+)\.") for group in groups]
+    depths = [count(shapes, re.escape(prefix.format(group)) + r"(\d+)\.") for group in groups]
     heads = prefix + "0.correlation.pos.pos3.2.weight"
     longest = max(groups, key=lambda group: depths[group])
     blocks = [f"{prefix.format(longest)}{block}." for block in range(depths[longest])]
     pixels = [shapes[block + "correlation.spatial_linear.weight"][1] for block in blocks]
     arguments: Arguments = {
-        "upscale": _root(shapes["upsample.0.weight"][0] / in_chans, "the channels of upsample.0 for each of the image"),
+        "upscale": root(shapes["upsample.0.weight"][0] / in_chans, "the channels of upsample.0 for each of the image"),
         "in_chans": in_chans,
         "embed_dim": dim,
         "depths": depths,
         "num_heads": [shapes[heads.format(group)][0] for group in groups],
-        "mlp_ratio": _ratio(shapes[prefix.format(0) + "0.mlp.fc1.weight"][0], dim),
+        "mlp_ratio": ratio_of(shapes[prefix.format(0) + "0.mlp.fc1.weight"][0], dim),
     }
     if blocks[0] + UNIGRAMS in shapes:
         return {**arguments, **_told_windows([shapes[block + UNIGRAMS][2:] for block in blocks], pixels)}
@@ -145,9 +100,9 @@ def _infer_hit_sr(shapes: Shapes, known: Arguments) -> Arguments:
 def _told_windows(windows: list[tuple[int, ...]], pixels: list[int]) -> Arguments:
     """Infer the windows of HiT-SNG, whose sides are those of a kernel, and `pixels` to a cell."""
     (height, width), most = max(zip(windows, pixels, strict=True))
-    ratio = _root(most, "the pixels of a cell")
+    ratio = root(most, "the pixels of a cell")
     base = height // ratio, width // ratio
-    return {"base_win_size": list(base), "hier_win_ratios": [_ratio(window[0], base[0]) for window in windows]}
+    return {"base_win_size": list(base), "hier_win_ratios": [ratio_of(window[0], base[0]) for window in windows]}
 
 
 def _published_ratios(pixels: list[int]) -> list[float]:
@@ -159,22 +114,3 @@ def _published_ratios(pixels: list[int]) -> list[float]:
             f"{pixels}); give them as hier_win_ratios=[...]"
         )
     return ratios
-
-
-def _count(shapes: Iterable[str], pattern: str) -> int:
-    """Count the entries of a list of modules: one more than the largest index."""
-    found = (re.match(pattern, name) for name in shapes)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
-def _root(square: float, what: str) -> int:
-    root = round(square**0.5)
-    if root < 1 or root**2 != square:
-        raise ValueError(f"{what} must be a square number, got {square:g}")
-    return root
-
-
-def _ratio(hidden: int, dim: int) -> float:
-    """Find the roundest r with int(dim * r) == hidden."""
-    candidates = (round(hidden / dim, digits) for digits in range(8))
-    return next((ratio for ratio in candidates if int(dim * ratio) == hidden), (hidden + 0.5) / dim)

@@ -7,7 +7,8 @@ from typing import Any
 from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
-from esc_arch.weights.identify import Identity, identify
+from esc_arch.weights.identify import identify
+from esc_arch.weights.infer_real import UndecidedError, UnsupportedFormError
 
 FAMILY = (ESC, ESCFP, ESCReal, ESCRealM)  # spandrel has no place for the scale of each call that ESC+LTE takes
 HALF = FAMILY  # HiT-SR correlates without a softmax, which half precision may not hold
@@ -52,7 +53,7 @@ def _architecture(spandrel: Any, network: type) -> Any:
         """Recognises and loads the network by `identify`."""
 
         def __init__(self) -> None:
-            super().__init__(id=network.__name__, detect=lambda weights: _identity(weights, network) is not None)
+            super().__init__(id=network.__name__, detect=lambda weights: _is_of(weights, network))
 
         def load(self, state_dict: dict[str, Any]) -> Any:
             identity = identify(state_dict)
@@ -76,12 +77,19 @@ def _architecture(spandrel: Any, network: type) -> Any:
     return Architecture()
 
 
-def _identity(weights: dict[str, Any], network: type) -> Identity | None:
+def _is_of(weights: dict[str, Any], network: type) -> bool:
+    """Tell whether a whole network of this type is there.
+
+    So is one that cannot be built, for which nobody else would find a sentence: loading raises it.
+    """
     try:
-        identity = identify(weights)
+        return identify(weights).network is network
+    except UndecidedError:
+        return network is ESCRealM
+    except UnsupportedFormError:
+        return network is ESCReal
     except (UserError, AttributeError):  # AttributeError: spandrel hands over entries that are no tensors too
-        return None
-    return identity if identity.network is network else None
+        return False
 
 
 def _tags(arguments: dict[str, Any]) -> list[str]:
