@@ -58,17 +58,6 @@ def test_a_users_script_finds_the_networks(imports: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_core_needs_no_tool_around_it() -> None:
-    """Training and testing import nothing of the data preparation, the comparison and the report."""
-    done = run(
-        "import sys, esc_arch.train, esc_arch.test, basicsr\n"
-        "around = tuple('esc_arch.' + name for name in ('compare', 'export', 'prepare', 'report', 'upscale'))\n"
-        "tools = [name for name in sys.modules if name.startswith(around)]\n"
-        "assert not tools, tools\n"
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_exception_to_catch_is_at_hand() -> None:
     done = run(
         "import esc_arch\n"

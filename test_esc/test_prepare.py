@@ -136,7 +136,7 @@ def test_goes_on_after_being_killed(tmp_path: Path) -> None:
         while not (marks.is_dir() and len(list(marks.glob("*.json"))) >= 3) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
-        process.communicate(timeout=20)  # returns when the worker processes, who hold the pipe too, are gone
+        process.communicate(timeout=120)  # returns when the worker processes, who hold the pipe too, are gone
     done = [mark.stem for mark in marks.glob("*.json")]
     assert 3 <= len(done) < 20
     tiles = [tile for tile in (out / "HR_sub").glob("*.png") if tile.name[:2] in done]

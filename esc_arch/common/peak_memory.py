@@ -42,6 +42,15 @@ class PeakMemory:
         return None if peak is None else max(peak - self.before, 0) / MIB
 
 
+def fresh_pages() -> int | None:
+    """Count the pages that the system has handed to this process so far, None where it does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def _status(field: str) -> int | None:
     """Read a size in bytes that the system keeps of this process."""
     with contextlib.suppress(OSError), open("/proc/self/status") as lines:
