@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import random
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from basicsr.data.data_util import paths_from_folder, paths_from_lmdb
 from basicsr.data.transforms import augment
-from basicsr.utils import FileClient, imfrombytes, img2tensor
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch.utils.data import Dataset
 
+from esc_arch.data.gt_images import GTImages, Image, random_crop, to_tensor
 from esc_arch.layers.lte import pixel_centres
-
-Image = np.ndarray[Any, np.dtype[np.float32]]  # (H, W, 3), BGR in [0, 1]
 
 
 @DATASET_REGISTRY.register()
-class BicubicDataset(Dataset):  # type: ignore[type-arg]
-    """Reads GT from a folder or an LMDB and shrinks it with MATLAB's bicubic, rounded to 8 bit.
+class BicubicDataset(GTImages):
+    """Reads GT from a folder, an LMDB or a list and shrinks it with MATLAB's bicubic, rounded to 8 bit.
 
     In training a patch is cropped, augmented and shrunk; with a range of scales, each item draws its own. In other
     phases the whole image is shrunk at a fixed scale.
 
     Options of the section in the option file:
-        dataroot_gt: a folder of images, or a `.lmdb` of BasicSR.
-        io_backend: `type: disk` or `type: lmdb`.
+        dataroot_gt, io_backend, meta_info_file: see `GTImages`.
         scale: a number of at least 1, or in training a range [low, high] to draw from uniformly.
         gt_size: side of a GT patch at the largest scale; the LQ patch has gt_size / scale pixels at all scales.
         use_hflip, use_rot: flip and rotate patches.
@@ -46,10 +40,7 @@ class BicubicDataset(Dataset):  # type: ignore[type-arg]
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        super().__init__()
-        self.opt = opt
-        self.backend = dict(opt["io_backend"])
-        self.client: FileClient | None = None
+        super().__init__(opt)
         self.is_training = opt["phase"] == "train"
         scale, self.queries = opt["scale"], opt.get("queries")
         low, high = scale if isinstance(scale, list | tuple) else (scale, scale)
@@ -69,46 +60,31 @@ class BicubicDataset(Dataset):  # type: ignore[type-arg]
                 )
         elif low != high:
             raise ValueError(f"scale must be one number outside training, got {scale}")
-        if self.backend["type"] == "lmdb":
-            self.backend.update(db_paths=[opt["dataroot_gt"]], client_keys=["gt"])
-            self.paths = paths_from_lmdb(opt["dataroot_gt"])
-        else:
-            self.paths = sorted(paths_from_folder(opt["dataroot_gt"]))
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read image `index` and make an item of it."""
         path = self.paths[index]
-        gt = self._read(path)
+        gt = self.read(path)
         item: dict[str, Any] = {"gt_path": path, "lq_path": path}
         scale = random.uniform(*self.range)
         if not self.is_training:
             height, width = (int(side / scale) for side in gt.shape[:2])
             gt = gt[: round(height * scale), : round(width * scale)]
             lq = shrink(gt, height, width, scale)
-            return {**item, "lq": _tensor(lq), "gt": _tensor(gt)}
+            return {**item, "lq": to_tensor(lq), "gt": to_tensor(gt)}
         side = round(self.lq_size * scale)
-        gt = augment(_random_crop(gt, side, path), self.opt["use_hflip"], self.opt["use_rot"])
-        item["lq"] = _tensor(shrink(gt, self.lq_size, self.lq_size, side / self.lq_size))
+        gt = augment(random_crop(gt, side, path), self.opt["use_hflip"], self.opt["use_rot"])
+        item["lq"] = to_tensor(shrink(gt, self.lq_size, self.lq_size, side / self.lq_size))
         if not self.queries:
-            return {**item, "gt": _tensor(gt)}
+            return {**item, "gt": to_tensor(gt)}
         chosen = torch.from_numpy(np.random.choice(side * side, self.queries, replace=False))
         centres = pixel_centres(side, torch.empty(0))
         return {
             **item,
-            "gt": _tensor(gt).flatten(1).t()[chosen],  # (Q, 3)
+            "gt": to_tensor(gt).flatten(1).t()[chosen],  # (Q, 3)
             "coord": torch.stack([centres[chosen // side], centres[chosen % side]], dim=1),
             "cell": torch.full((self.queries, 2), 2 / side),
         }
-
-    def _read(self, path: str) -> Image:
-        if self.client is None:  # in the process that reads
-            options = deepcopy(self.backend)
-            self.client = FileClient(options.pop("type"), **options)
-        return imfrombytes(self.client.get(path, "gt"), float32=True)
 
 
 def shrink(image: Image, height: int, width: int, scale: float) -> Image:
@@ -127,15 +103,3 @@ def shrink(image: Image, height: int, width: int, scale: float) -> Image:
         return image
     small = imresize(np.ascontiguousarray(image), 1 / scale)[:height, :width]
     return np.clip((small * 255).round(), 0, 255) / np.float32(255)
-
-
-def _random_crop(image: Image, side: int, path: str) -> Image:
-    height, width = image.shape[:2]
-    if min(height, width) < side:
-        raise ValueError(f"{path} ({width}x{height}) is smaller than the GT patch of {side} pixels")
-    top, left = random.randint(0, height - side), random.randint(0, width - side)
-    return image[top : top + side, left : left + side]
-
-
-def _tensor(image: Image) -> torch.Tensor:
-    return img2tensor(image, bgr2rgb=True, float32=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+import torch
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
@@ -31,6 +33,18 @@ class ESCLTEModel(ESCModel):
             if net is not None:
                 net.register_forward_pre_hook(self._add_where, with_kwargs=True)
 
+    @classmethod
+    def check(cls, opt: Options) -> None:
+        """Check the options of this class.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        super().check(opt)
+        for name, value in (("tile", opt.get("tile")), ("val:use_chop", (opt.get("val") or {}).get("use_chop"))):
+            if value:
+                raise ValueError(f"{name} is no option of ESCLTEModel, which enlarges whole images; remove it")
+
     def _add_where(self, net: nn.Module, args: tuple[Any, ...], kwargs: Options) -> tuple[tuple[Any, ...], Options]:
         return args, {**kwargs, **self.where}
 
@@ -44,6 +58,17 @@ class ESCLTEModel(ESCModel):
         else:
             scale = self.opt["scale"]
             self.where = {"size": tuple(round(side * scale) for side in data["lq"].shape[-2:])}
+
+    def _parts(self) -> Iterator[None]:
+        """Put one part of the batch after the other in the place of the batch, with its places."""
+        whole = self.where
+        for index, _ in enumerate(super()._parts()):
+            self.where = {
+                name: where.chunk(self.accumulate)[index] if torch.is_tensor(where) else where
+                for name, where in whole.items()
+            }
+            yield
+        self.where = whole
 
     def test(self) -> None:
         """Enlarge `self.lq` into `self.output`; the network itself pads to whole windows."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from esc_arch.bridge.mends.data_sets import honour_lists_of_images
 from esc_arch.bridge.mends.degradation import degrade_on_the_device_of_the_model
 from esc_arch.bridge.mends.distributed import distribute_on_cpu, initialise_process_group_without_cuda
 from esc_arch.bridge.mends.imports import restore_functional_tensor
 from esc_arch.bridge.mends.leftovers import pass_over_leftovers
 from esc_arch.bridge.mends.lmdb import share_lmdb_environments
 from esc_arch.bridge.mends.loading import load_any_checkpoint
+from esc_arch.bridge.mends.optimizers import know_more_optimizers
+from esc_arch.bridge.mends.options import take_several_roots
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.saving import save_atomically
 from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning
@@ -30,6 +33,9 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     share_lmdb_environments,
     pass_over_leftovers,
     degrade_on_the_device_of_the_model,
+    know_more_optimizers,
+    honour_lists_of_images,
+    take_several_roots,
     drop_multiple_validation_warning,
     drop_stride_warning,
 ]

@@ -1,0 +1,69 @@
+"""Lists of images that BasicSR's data sets ignore, and folders without one."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from esc_arch.common.image_lists import listed_keys
+
+Options = dict[str, Any]
+
+
+def honour_lists_of_images() -> None:
+    """Let every data set of images read the list that its section names, and no other image.
+
+    `meta_info_file` (or `meta_info`, as the Real-ESRGAN sets call it) names a text file, the first word of whose lines
+    is an image. With an LMDB, BasicSR's data sets ignore it, `RealESRGANDataset` reads `meta_info` only, and an empty
+    value stops `SingleImageDataset`. Without a list, `RealESRGANDataset` takes all images of the folder, as it does in
+    the repositories of HAT and ESC.
+    """
+    from basicsr.data import paired_image_dataset, realesrgan_dataset, realesrgan_paired_dataset, single_image_dataset
+
+    for data_set, key in (
+        (paired_image_dataset.PairedImageDataset, "meta_info_file"),
+        (single_image_dataset.SingleImageDataset, "meta_info_file"),
+        (realesrgan_paired_dataset.RealESRGANPairedDataset, "meta_info"),
+        (realesrgan_dataset.RealESRGANDataset, "meta_info"),
+    ):
+        data_set.__init__ = _with_list(data_set.__init__, key)
+    realesrgan_dataset.RealESRGANDataset.__init__ = _with_folder(realesrgan_dataset.RealESRGANDataset.__init__)
+
+
+def _with_list(initialise: Callable[[Any, Options], None], key: str) -> Callable[[Any, Options], None]:
+    """Give the list to a data set under the name that it reads, and apply it where the data set would not."""
+
+    @functools.wraps(initialise)
+    def wrapper(self: Any, opt: Options) -> None:
+        listed = opt.get("meta_info_file") or opt.get("meta_info")
+        others = {name: value for name, value in opt.items() if name not in ("meta_info_file", "meta_info")}
+        initialise(self, {**others, key: listed} if listed else others)
+        if listed and opt["io_backend"]["type"] == "lmdb":
+            self.paths = _chosen(self.paths, listed)
+
+    return wrapper
+
+
+def _with_folder(initialise: Callable[[Any, Options], None]) -> Callable[[Any, Options], None]:
+    """Give a data set that asks for a list the images of its folder instead."""
+
+    @functools.wraps(initialise)
+    def wrapper(self: Any, opt: Options) -> None:
+        if opt["io_backend"]["type"] == "lmdb" or opt.get("meta_info_file") or opt.get("meta_info"):
+            initialise(self, opt)
+            return
+        from basicsr.utils import scandir
+
+        initialise(self, {**opt, "meta_info": os.devnull})
+        self.opt = opt
+        self.paths = sorted(scandir(opt["dataroot_gt"], full_path=True))
+
+    return wrapper
+
+
+def _chosen(paths: list[Any], listed: str) -> list[Any]:
+    """Keep the keys of an LMDB, or the pairs of them, that a list names."""
+    by_key = {path if isinstance(path, str) else next(iter(path.values())): path for path in paths}
+    return [by_key[key] for key in listed_keys(listed, by_key)]
