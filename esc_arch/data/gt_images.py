@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from basicsr.data.data_util import paths_from_folder, paths_from_lmdb
-from basicsr.utils import FileClient, img2tensor, imfrombytes
+from basicsr.utils import FileClient, imfrombytes, img2tensor
 from torch.utils.data import Dataset
 
 from esc_arch.common.image_lists import listed_images, listed_keys

@@ -14,7 +14,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 from PIL import Image as Pillow
 from torchvision.transforms.functional import normalize
 
-from esc_arch.data.gt_images import GTImages, Image, Options, random_crop, to_tensor
+from esc_arch.data.gt_images import GTImages, Image, random_crop, to_tensor
 
 
 class _MadePairs(GTImages):

@@ -79,8 +79,9 @@ class ESRModel(ESCModel):
             super().init_training_settings()
         self.further_losses = None
         if losses:
-            plain = {"l_pix": self.cri_pix} if self.cri_pix else {}
-            self.cri_pix = self.further_losses = _Losses({**plain, **losses}, self._averaged_output)
+            if self.cri_pix is not None:
+                losses = {"l_pix": self.cri_pix, **losses}
+            self.cri_pix = self.further_losses = _Losses(losses, self._averaged_output)
 
     def _averaged_output(self) -> torch.Tensor | None:
         """Compute what the averaged network makes of the batch, once `mesa_opt` has started."""

@@ -49,6 +49,7 @@ class RealHATGANModel(Evaluation, RealESRGANModel):
 
     gt: torch.Tensor
     gt_usm: torch.Tensor
+    optimizer_d: Any
 
     @classmethod
     def check(cls, opt: Options) -> None:
