@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from esc_arch.bridge.command_line import for_basicsr, read_arguments
+from esc_arch.bridge.peer_options import adapt
 from esc_arch.checks.machine import check_machine
 from esc_arch.checks.option_file import load
 from esc_arch.checks.options import check_options
@@ -75,6 +76,7 @@ def parse_in_words(
     opt: Options = load(arguments.opt, "-opt: ")
     force(opt, arguments.force_yml, is_train)
     opt, told = read_values(opt, is_train)
+    told += adapt(opt)
     told += check_machine(opt, arguments.launcher)
     try:
         with _handed_over(opt, arguments):

@@ -15,7 +15,7 @@ import torch
 
 from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
 from esc_arch.checks.lmdb import check_lmdb, show, some
-from esc_arch.checks.names import hint
+from esc_arch.checks.names import check_registered
 from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError
 
@@ -52,9 +52,20 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     """
     from basicsr.utils.registry import DATASET_REGISTRY
 
-    kind = dataset.get("type")
-    if kind not in DATASET_REGISTRY and f"{kind}_basicsr" not in DATASET_REGISTRY:  # as Registry.get looks
-        raise UserError(f"{where}:type: {kind!r} is unknown{hint(str(kind), DATASET_REGISTRY.keys())}.")
+    from esc_arch.data.several_roots import one_root_each
+
+    check_registered(dataset.get("type"), DATASET_REGISTRY, f"{where}:type")
+    try:
+        sections = one_root_each(dataset)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}.") from error
+    found = [_check_one_root(section, where, decode) for section in sections]
+    results = [size for part in found for size in part.results]
+    return Checked(sum(part.count for part in found), _smallest(results), all(part.has_gt for part in found))
+
+
+def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
+    kind = dataset["type"]
     backend = (dataset.get("io_backend") or {}).get("type")
     sizes: dict[str, dict[str, Size]] = {}
     for root in ROOTS:
@@ -70,12 +81,12 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     found = _sizes_of(paths, sizes, decode, where)
     if found is not None and kind in PAIRED:
         _check_pairs(dataset, paths, found, where)
-    elif found is not None and kind in SHRINKING and dataset["phase"] == "train":
+    elif found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
         for path in paths:
             _check_patch_fits(dataset, path, found[path], where)
     with _as_before():
         has_gt = "gt" in _first_item(built, dataset, where) if decode else kind != "SingleImageDataset"
-    return Checked(count, _smallest_results(dataset, paths, found), has_gt)
+    return Checked(count, _results(dataset, paths, found), has_gt)
 
 
 def _check_root(folder: Any, where: str, backend: Any) -> None:
@@ -173,8 +184,8 @@ def _check_patch_fits(dataset: Options, path: str, size: Size, where: str) -> No
         )
 
 
-def _smallest_results(dataset: Options, paths: list[Any], sizes: Any) -> list[Size]:
-    """Return the sizes of the results with the smallest height and with the smallest width, outside training."""
+def _results(dataset: Options, paths: list[Any], sizes: Any) -> list[Size]:
+    """Return the sizes of the results, outside training."""
     scale = dataset.get("scale")
     if sizes is None or dataset["phase"] == "train" or not isinstance(scale, int | float):
         return []
@@ -185,7 +196,12 @@ def _smallest_results(dataset: Options, paths: list[Any], sizes: Any) -> list[Si
         if dataset["type"] in SHRINKING:
             height, width = int(height / scale), int(width / scale)
         results.append((round(height * scale), round(width * scale)))
-    return sorted({min(results), min(results, key=lambda size: size[::-1])})
+    return results
+
+
+def _smallest(sizes: list[Size]) -> list[Size]:
+    """Return the sizes with the smallest height and with the smallest width."""
+    return sorted({min(sizes), min(sizes, key=lambda size: size[::-1])}) if sizes else []
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.checks.data import Checked, check_dataset
 from esc_arch.checks.decoding import Size, one_thread
-from esc_arch.checks.names import hint
+from esc_arch.checks.names import check_registered
 from esc_arch.checks.parts import check_arguments, check_parts, first_line, needs_gt
 from esc_arch.checks.table import NAMES
 from esc_arch.checks.values import read_values
@@ -46,9 +46,9 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     opt, told = read_values(opt, opt["is_train"])
     if not opt["is_train"] and "train" in opt["datasets"]:
         raise UserError("datasets:train: patches are no pictures to test on; remove it, or call it test_1.")
-    _check_name(opt["model_type"], MODEL_REGISTRY, "model_type")
+    check_registered(opt["model_type"], MODEL_REGISTRY, "model_type")
     for key in [key for key in opt if key in NAMES["network_*"]]:
-        _check_name(opt[key].get("type"), _networks(), f"{key}:type")
+        check_registered(opt[key].get("type"), _networks(), f"{key}:type")
     told += check_agreement(opt)
     _check_model_options(opt)
     told += check_parts(opt)
@@ -80,7 +80,7 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
     """
     arguments = dict(network_opt)
     name = arguments.pop("type", None)
-    _check_name(name, _networks(), f"{where}:type")
+    check_registered(name, _networks(), f"{where}:type")
     factory = _networks().get(name)
     check_arguments(arguments, factory, where, takes=str(name))
     try:
@@ -135,15 +135,16 @@ def _try_metric(section: Options, size: Size, dataset: Options, where: str, phas
 def _check_model_options(opt: Options) -> None:
     from basicsr.utils.registry import MODEL_REGISTRY
 
-    from esc_arch.models.esc_model import ESCModel, amp_dtype
+    from esc_arch.models.esc_model import ESCModel
 
     model = MODEL_REGISTRY.get(opt["model_type"])
-    try:
-        dtype = amp_dtype(opt)
-    except ValueError as error:
-        raise UserError(f"amp: {error}.") from error
-    if (dtype is not None or opt.get("compile")) and not issubclass(model, ESCModel):
+    if (opt.get("amp") or opt.get("compile")) and not issubclass(model, ESCModel):
         raise UserError(f"amp and compile are options of model_type ESCModel, not of {opt['model_type']}.")
+    if hasattr(model, "check"):
+        try:
+            model.check(opt)
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
 
 
 def _check_scale(opt: Options, network: nn.Module) -> None:
@@ -161,8 +162,3 @@ def _resumes(opt: Options) -> bool:
         return True
     folder = opt["path"].get("training_states", "")
     return bool(opt["auto_resume"] and os.path.isdir(folder) and any(n.endswith(".state") for n in os.listdir(folder)))
-
-
-def _check_name(name: Any, registry: Any, where: str) -> None:
-    if name not in registry and f"{name}_basicsr" not in registry:
-        raise UserError(f"{where}: {name!r} is unknown{hint(str(name), registry.keys())}.")

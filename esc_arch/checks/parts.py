@@ -29,6 +29,11 @@ FAULTS = (
 )
 GIVEN_TO_METRICS = ("img", "img2")  # by BasicSR, not by the option file
 OF_EVERY_METRIC = ("type", "better")
+# options in the section of a loss that a model takes out before the loss is built
+READ_BY_MODELS = {
+    ("ESRModel", "mesa_opt"): ("start_ratio",),
+    ("RealHATGANModel", "gan_opt"): ("use_gp", "gp_lambda"),
+}
 
 
 def check_parts(opt: Options) -> list[str]:
@@ -87,13 +92,15 @@ def _check_losses(opt: Options) -> None:
     train = opt["train"]
     sections = [name for name in NAMES["train:*_opt"] if train.get(name)]
     for name in sections:
-        arguments, where = dict(train[name]), f"train:{name}"
+        own = READ_BY_MODELS.get((opt["model_type"], name), ())
+        arguments, where = {key: value for key, value in train[name].items() if key not in own}, f"train:{name}"
+        section = dict(arguments)
         kind = arguments.pop("type")
         if kind not in LOSS_REGISTRY:
             raise UserError(f"{where}:type: {kind!r} is unknown{hint(kind, LOSS_REGISTRY.keys())}.")
         check_arguments(arguments, LOSS_REGISTRY.get(kind), where)
         try:
-            build_loss(train[name])
+            build_loss(section)
         except (OSError, pickle.UnpicklingError, EOFError, RuntimeError) as error:  # URLError is an OSError
             raise _without_vgg(where, arguments, error) from error
         except (NotImplementedError, *FAULTS) as error:
@@ -108,7 +115,7 @@ def _check_losses(opt: Options) -> None:
         for part in ("train:gan_opt", "network_d", "train:optim_d"):
             if not (opt if part == "network_d" else train).get(part.rpartition(":")[2]):
                 raise UserError(f"the option {part} is missing, which {opt['model_type']} needs.")
-    elif not any(train.get(name) for name in sections if name not in ("gan_opt", "ldl_opt")):
+    elif not any(train.get(name) for name in sections if name not in ("gan_opt", "ldl_opt", "mesa_opt")):
         raise UserError("train: no loss is given; add pixel_opt, as the files in options/ have it.")
 
 

@@ -35,6 +35,8 @@ from esc_arch.checks.kinds import (
 BASICSR, ESC, SAMPLES = "BasicSR", "esc_arch", "the data set"
 GAN_MODELS = ("SRGANModel", "ESRGANModel", "RealESRGANModel", "RealHATGANModel")
 DEGRADING_MODELS = ("RealESRNetModel", "RealESRGANModel", "RealHATMSEModel", "RealHATGANModel")
+ESC_MODELS = ("ESCModel", "ESCLTEModel", "ESRModel", "HATModel", "HITModel")
+PARTS_MODELS = ("ESCModel", "ESRModel", "HATModel", "HITModel", "RealHATMSEModel", "RealHATGANModel")
 TRAIN, TEST = "train", "test"
 
 
@@ -82,6 +84,8 @@ VIDEO_TEST = ("VideoTestDataset", "VideoTestVimeo90KDataset", "VideoTestDUFDatas
 STYLE = ("StyleGAN2Model",)
 RECURRENT = ("VideoRecurrentModel", "VideoRecurrentGANModel")
 ROOTS = OneOf((Text("a path"), Each(Text("a path"))))
+LISTS = OneOf((Text("a path"), Each(Text("a path"))))  # one for each root
+TEMPLATES = OneOf((Text(), Each(Text())))
 KERNELS = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso")
 
 SECTIONS: dict[str, dict[str, Option]] = {
@@ -99,6 +103,11 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "find_unused_parameters": Option(Flag(), "of DistributedDataParallel", fallback="false"),
         "amp": Option(Choice(("bf16", "fp16")), "mixed precision in training", ESC, fallback="none"),
         "compile": Option(Flag(), "torch.compile for training", ESC, fallback="false"),
+        "use_amp": Option(Flag(), "the same as amp: fp16", ESC, ("ESRModel",), fallback="false"),
+        "use_ema": Option(Flag(), "start from params_ema of the checkpoint", ESC, ("ESRModel",), fallback="false"),
+        "save_img": ignored("of older releases of BasicSR; now in val"),
+        "suffix": ignored("of older releases of BasicSR; now in val"),
+        "crop_border": ignored("of older releases of BasicSR; now in val:metrics"),
         "gt_usm": Option(Flag(), "sharpen GT", only=("RealESRNetModel", "RealHATMSEModel")),
         "l1_gt_usm": Option(Flag(), "sharpen GT of the pixel loss", only=GAN_MODELS),
         "percep_gt_usm": Option(Flag(), "sharpen GT of the perceptual loss", only=GAN_MODELS),
@@ -136,16 +145,22 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "dataroot_gt": Option(ROOTS, "folder, or .lmdb, of GT"),
         "dataroot_lq": Option(ROOTS, "folder, or .lmdb, of LQ"),
         "meta_info_file": Option(
-            Text("a path"),
+            LISTS,
             "list of the images to take",
             SAMPLES,
-            ("PairedImageDataset", "SingleImageDataset", *VIDEO, *VIDEO_TEST, *SHRINKING),
+            ("PairedImageDataset", "SingleImageDataset", *VIDEO, *VIDEO_TEST, *SHRINKING, *BLIND),
         ),
-        "meta_info": Option(Text("a path"), "list of the images to take", SAMPLES, (*BLIND, "RealESRGANPairedDataset")),
+        "meta_info": Option(LISTS, "list of the images to take", SAMPLES, (*BLIND, "RealESRGANPairedDataset")),
         "filename_tmpl": Option(
-            Text(), "name of LQ, with {} for that of GT", SAMPLES, (*PAIRED, *SHRINKING), fallback="{}"
+            TEMPLATES, "name of LQ, with {} for that of GT", SAMPLES, (*PAIRED, *SHRINKING), fallback="{}"
         ),
-        "color": Option(Choice(("rgb", "y")), "channels", SAMPLES, ("PairedImageDataset", "SingleImageDataset")),
+        "color": Option(
+            Choice(("rgb", "y")),
+            "channels",
+            SAMPLES,
+            ("PairedImageDataset", "SingleImageDataset", "DownsampleImageDataset", "ImageNetPairedDataset"),
+        ),
+        "task": ignored("a note of HiT-SR's"),
         "mean": Option(Each(Number(), 3, 3), "taken off each channel", SAMPLES, empty=True),
         "std": Option(Each(positive, 3, 3), "each channel is divided by it", SAMPLES, empty=True),
         "scale": Option(
@@ -215,6 +230,18 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "total_iter": Option(Whole(1), "iterations to train", needed=(TRAIN,)),
         "warmup_iter": Option(Whole(-1), "iterations in which the rate rises, -1 for none", fallback="-1"),
         "ema_decay": Option(Number(0, 1, below=True), "of the average of the weights, 0 for none", fallback="0"),
+        "ema_start": Option(Whole(0), "iteration up to which no weights are averaged", ESC, ESC_MODELS, fallback="0"),
+        "gradient_clip": Option(positive, "norm that the gradient of all weights is cut to", ESC, ESC_MODELS),
+        "accumulate": Option(
+            Whole(1),
+            "parts of a batch that go through the network one after the other; must divide batch_size_per_gpu",
+            ESC,
+            ESC_MODELS,
+            fallback="1",
+        ),
+        "reset_momentum_iter": Option(
+            Whole(1), "iterations after which Adam's momenta start anew, again and again", ESC, ("ESRModel",)
+        ),
         "net_d_iters": Option(Whole(1), "train the generator every so many iterations", only=GAN_MODELS, fallback="1"),
         "net_d_init_iters": Option(
             Whole(0), "iterations in which the discriminator trains alone", only=GAN_MODELS, fallback="0"
@@ -268,12 +295,26 @@ SECTIONS: dict[str, dict[str, Option]] = {
         "gan_type": Option(Choice(("vanilla", "lsgan", "wgan", "wgan_softplus", "hinge")), "which GAN loss"),
         "real_label_val": Option(Number(), "label of real images", fallback="1"),
         "fake_label_val": Option(Number(), "label of made images", fallback="0"),
+        "start_ratio": Option(
+            share, "part of the training after which mesa_opt counts", ESC, ("ESRModel",), fallback="0.33"
+        ),
+        "use_gp": Option(Flag(), "penalise the discriminator's gradient", ESC, ("RealHATGANModel",), fallback="false"),
+        "gp_lambda": Option(weight, "factor of the penalty", ESC, ("RealHATGANModel",), fallback="10"),
+    },
+    "tile": {
+        "tile_size": Option(
+            Whole(1), "side of a tile in LQ pixels, a multiple of the window", ESC, PARTS_MODELS, needed=(TRAIN, TEST)
+        ),
+        "tile_pad": Option(
+            Whole(0), "LQ pixels around a tile that are enlarged with it", ESC, PARTS_MODELS, needed=(TRAIN, TEST)
+        ),
     },
     "val": {
         "val_freq": Option(Whole(1), "iterations between validations", needed=(TRAIN,)),
         "save_img": Option(Flag(), "write the images", fallback="false"),
         "suffix": Option(Text(), "of the images' names in testing", empty=True, fallback="the name of the experiment"),
         "pbar": Option(Flag(), "show a bar", fallback="false"),
+        "use_chop": Option(Flag(), "enlarge in parts of 200 LQ pixels", ESC, PARTS_MODELS, fallback="false"),
         "center_frame_only": Option(Flag(), "of a clip", only=RECURRENT),
         "num_val_samples": Option(Whole(1), "samples to draw", only=STYLE),
         "flip_seq": Option(Flag(), "validate backwards too", only=RECURRENT),
@@ -310,7 +351,15 @@ SECTIONS: dict[str, dict[str, Option]] = {
 NAMES = {
     "network_*": ("network_g", "network_d"),
     "train:optim_*": ("optim_g", "optim_d"),
-    "train:*_opt": ("pixel_opt", "perceptual_opt", "gan_opt", "ldl_opt", "feature_matching_opt"),
+    "train:*_opt": (
+        "pixel_opt",
+        "perceptual_opt",
+        "gan_opt",
+        "ldl_opt",
+        "feature_matching_opt",
+        "wave_opt",
+        "mesa_opt",
+    ),
     "pretrain_network_*": ("pretrain_network_g", "pretrain_network_d"),
     "param_key_*": ("param_key_g", "param_key_d"),
     "strict_load_*": ("strict_load_g", "strict_load_d"),

@@ -10,14 +10,14 @@ from torch.utils.data import ConcatDataset, Dataset
 Options = dict[str, Any]
 
 ROOTS = ("dataroot_gt", "dataroot_lq")
-BESIDE_ROOTS = ("io_backend", "filename_tmpl", "meta_info_file", "meta_info")
+BESIDE_ROOTS = ("filename_tmpl", "meta_info_file", "meta_info")
 
 
 def one_root_each(opt: Options) -> list[Options]:
     """Split a section of `datasets` whose roots are lists into sections of one root.
 
     Args:
-        opt: the section; `io_backend`, `filename_tmpl` and `meta_info_file` are one for all roots, or lists too.
+        opt: the section; `filename_tmpl` and `meta_info_file` are one for all roots, or lists too.
 
     Returns:
         the sections, or `opt` alone where no root is a list.
