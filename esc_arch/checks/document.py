@@ -19,6 +19,7 @@ ABOUT = {
     "train:optim_*": "`train: optim_g`, `optim_d`; further keys are arguments of the class in torch.optim",
     "train:scheduler": "`train: scheduler`",
     "train:*_opt": "`train: {}`; further keys are arguments of the loss",
+    "tile": "`tile`, for large images: they go through the network in tiles when validating and testing",
     "val": "`val`",
     "val:metrics:*": "`val: metrics`, each under a name of its own; further keys are arguments of the metric",
     "logger": "`logger`",
