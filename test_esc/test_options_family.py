@@ -78,7 +78,7 @@ def test_gan_continues_the_first_stage(file: Path) -> None:
 @pytest.mark.parametrize("file", [*MSE, *GAN], ids=ids)
 def test_degradation_is_complete(file: Path) -> None:
     """BasicSR reads these options while it trains; the check wants them before."""
-    from esc_arch.checks.options import REQUIRED_OF_DEGRADATION, REQUIRED_OF_DEGRADING_MODEL
+    from esc_arch.checks.agreement import REQUIRED_OF_DEGRADATION, REQUIRED_OF_DEGRADING_MODEL
 
     opt = load(file)
     for name in (REQUIRED_OF_DEGRADATION + " " + REQUIRED_OF_DEGRADING_MODEL[opt["model_type"]]).split():

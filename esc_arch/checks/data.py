@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from esc_arch.bridge import shared_lmdb
 from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
 from esc_arch.checks.lmdb import check_lmdb, show, some
 from esc_arch.checks.names import check_registered
@@ -84,7 +85,10 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     elif found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
         for path in paths:
             _check_patch_fits(dataset, path, found[path], where)
-    with _as_before():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_before())
+        for root in sizes:
+            stack.enter_context(shared_lmdb.opened(dataset[root]))  # closed again, as it was
         has_gt = "gt" in _first_item(built, dataset, where) if decode else kind != "SingleImageDataset"
     return Checked(count, _results(dataset, paths, found), has_gt)
 
@@ -204,7 +208,7 @@ def _smallest(sizes: list[Size]) -> list[Size]:
     return sorted({min(sizes), min(sizes, key=lambda size: size[::-1])}) if sizes else []
 
 
-@contextmanager
+@contextlib.contextmanager
 def _as_before() -> Iterator[None]:
     """Keep the random numbers that a training draws as they would be without the check."""
     plain, numbers = random.getstate(), np.random.get_state()

@@ -50,7 +50,7 @@ def _check_gpus(opt: Options, launcher: str, environment: Mapping[str, str]) -> 
     wanted, there = opt["num_gpu"], torch.cuda.device_count()
     if wanted == "auto":
         wanted = there
-    found = f"PyTorch sees {there or 'no'} GPU{'' if there == 1 else 's'}"
+    found = f"PyTorch sees {there or 'no'} GPU{'s' if there > 1 else ''}"
     if wanted > there and (launcher == "none" or not there):
         advice = "set num_gpu to 0 to use the CPU" if not there else f"set num_gpu to {there} or auto"
         raise UserError(f"num_gpu is {wanted}, but {found}; {advice}.")

@@ -1,0 +1,260 @@
+"""All pictures are decoded as training decodes them before it starts; damaged ones are named, whole ones remembered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from esc_arch.checks import decoding
+from esc_arch.checks.data import check_dataset
+from esc_arch.checks.decoding import decode_files
+from esc_arch.common.errors import UserError
+from esc_arch.common.leftovers import is_leftover
+
+Options = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(file: Path, image: np.ndarray[Any, Any]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), image)
+    return file
+
+
+def pairs(root: Path, **changed: Any) -> Options:
+    """Folders of three pairs at scale 2, and the section of a training set of them."""
+    for index in range(3):
+        save(root / "gt" / f"p{index}.png", picture(48, 40, index))
+        save(root / "lq" / f"p{index}.png", picture(24, 20, index))
+    return {
+        "name": "pairs", "type": "PairedImageDataset", "phase": "train", "scale": 2, "gt_size": 32,
+        "dataroot_gt": str(root / "gt"), "dataroot_lq": str(root / "lq"), "io_backend": {"type": "disk"},
+        "use_hflip": True, "use_rot": True, **changed,
+    }  # fmt: skip
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".ppm"])
+def test_pictures_that_are_cut_off(tmp_path: Path, suffix: str) -> None:
+    whole, half = save(tmp_path / f"whole{suffix}", picture(64, 64)), save(tmp_path / f"half{suffix}", picture(64, 64))
+    cut(half)
+    findings = decode_files([str(whole), str(half)], "x")
+    assert findings.sizes == {str(whole): (64, 64)}
+    assert findings.faults == {str(half): "is damaged or cut off"}
+
+
+def test_all_damaged_and_foreign_files_are_named_at_once(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    cut(tmp_path / "gt" / "p0.png")
+    (tmp_path / "lq" / "p1.png").write_bytes(b"")
+    (tmp_path / "lq" / "p2.png").write_bytes(b"a page of a web server")
+    with pytest.raises(UserError, match="3 files cannot be read as images") as caught:
+        check_dataset(section, "datasets:train")
+    for words in (
+        r"gt/p0.png is damaged or cut off",
+        "lq/p1.png is empty",
+        "lq/p2.png is no picture that OpenCV can read",
+    ):
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_libraries_say_about_damaged_pictures_stays_off_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = save(tmp_path / "a.png", picture(64, 64))
+    cut(file)
+    decode_files([str(file)], "x")
+    assert capfd.readouterr().err == ""
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
+@pytest.mark.parametrize("kind", ["SingleImageDataset", "BicubicDataset", "RealESRGANDataset", "meta_info_file"])
+def test_every_type_of_data_set(tmp_path: Path, kind: str) -> None:
+    """A picture that is damaged is found, wherever its name comes from."""
+    section = pairs(tmp_path)
+    cut(tmp_path / "gt" / "p1.png")
+    cut(tmp_path / "lq" / "p1.png")
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"p{index}.png (48,40,3)\n" for index in range(3)))
+    if kind == "SingleImageDataset":
+        section.update(type=kind, phase="test")
+        del section["dataroot_gt"]
+    elif kind == "meta_info_file":
+        section[kind] = str(names)
+    else:
+        section["type"] = kind
+        del section["dataroot_lq"]
+    if kind == "RealESRGANDataset":
+        blur = {"blur_kernel_size": 21, "kernel_list": ["iso"], "kernel_prob": [1], "sinc_prob": 0.1}
+        blur |= {"blur_sigma": [0.2, 3], "betag_range": [0.5, 4], "betap_range": [1, 2]}
+        section.update(blur, **{f"{key}2": value for key, value in blur.items()}, final_sinc_prob=0.5)
+        section["meta_info"] = str(names)
+    with pytest.raises(UserError, match=r"p1\.png is damaged or cut off"):
+        check_dataset(section, "datasets:train")
+    for folder in ("gt", "lq"):
+        shutil.copy(tmp_path / folder / "p0.png", tmp_path / folder / "p1.png")
+    assert check_dataset(section, "datasets:train").count == 3
+
+
+def test_a_list_of_pictures_that_are_missing(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("p0.png (48,40,3)\nq8.png (48,40,3)\nq9.png (48,40,3)\n")
+    with pytest.raises(UserError, match=r"4 files cannot be read as images: .*q8.png is missing.*q9.png is missing"):
+        check_dataset(pairs(tmp_path, meta_info_file=str(names)), "datasets:train")
+
+
+def test_turned_photographs_have_the_size_that_opencv_reads(tmp_path: Path) -> None:
+    section = pairs(tmp_path, filename_tmpl="{}")
+    for folder in ("gt", "lq"):
+        for file in (tmp_path / folder).iterdir():
+            file.unlink()
+    image = Image.fromarray(picture(40, 48))
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(tmp_path / "gt" / "a.png", exif=exif)
+    save(tmp_path / "lq" / "a.png", picture(20, 24))
+    with pytest.raises(UserError, match=r"a.png \(40x48\) and .*a.png \(24x20\) do not pair at scale 2"):
+        check_dataset(section, "datasets:train")
+    save(tmp_path / "lq" / "a.png", picture(24, 20))
+    assert check_dataset(section, "datasets:train").count == 1
+
+
+@pytest.mark.parametrize("image", [picture(48, 40)[..., 0], np.dstack([picture(48, 40), picture(48, 40)[..., :1]]),
+                                   picture(48, 40).astype(np.uint16) * 257])  # fmt: skip
+def test_grey_alpha_and_deep_pictures_are_whole(tmp_path: Path, image: np.ndarray[Any, Any]) -> None:
+    file = save(tmp_path / "a.png", image)
+    assert decode_files([str(file)], "x").sizes == {str(file): (48, 40)}
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    decoded: list[str] = []
+    decode = decoding._decode_file
+    monkeypatch.setattr(decoding, "_decode_file", lambda path: decoded.append(path) or decode(path))
+    return decoded
+
+
+def test_whole_pictures_are_remembered_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, decoded = pairs(tmp_path), counting(monkeypatch)
+    check_dataset(section, "datasets:train")
+    assert len(decoded) == 6
+    check_dataset(section, "datasets:train")
+    assert len(decoded) == 6
+    file = tmp_path / "gt" / "p0.png"
+    before = file.stat()
+    file.write_bytes(file.read_bytes()[:-40] + bytes(40))  # of the same length
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(UserError, match=r"p0\.png is damaged"):
+        check_dataset(section, "datasets:train")
+    assert decoded[6:] == [str(file)]
+
+
+@pytest.mark.parametrize("spoil", ["unwritable", "garbage", "list"])
+def test_a_cache_that_cannot_be_used_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str) -> None:
+    section, decoded = pairs(tmp_path), counting(monkeypatch)
+    if spoil == "unwritable":
+        (tmp_path / "cache").write_text("a file where the folder should be")
+    else:
+        check_dataset(section, "datasets:train")
+        for file in (tmp_path / "cache").rglob("*.json"):
+            file.write_text("{" if spoil == "garbage" else "[1, 2]")
+        decoded.clear()
+    check_dataset(section, "datasets:train")
+    assert len(decoded) == 6
+
+
+def test_decoding_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, decoded = pairs(tmp_path), counting(monkeypatch)
+    cut(tmp_path / "gt" / "p0.png")
+    assert check_dataset(section, "datasets:train", decode=False).count == 3
+    assert not decoded
+
+
+def spoil_value(folder: Path) -> None:
+    """One picture of the LMDB is replaced by another."""
+    import lmdb
+
+    with lmdb.open(str(folder)) as database, database.begin(write=True) as transaction:
+        transaction.put(b"p1", b"no picture")
+
+
+def spoil_key(folder: Path) -> None:
+    import lmdb
+
+    with lmdb.open(str(folder)) as database, database.begin(write=True) as transaction:
+        transaction.put(b"q1", transaction.pop(b"p1"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_value, "p1 is no picture that OpenCV can read"),
+        (spoil_key, r"holds b'q1', which meta_info.txt does not list"),
+    ],
+)
+def test_lmdb(tiny_data: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
+    for kind in ("HR", "LR"):
+        shutil.copytree(tiny_data / f"train_{kind}.lmdb", tmp_path / f"{kind}.lmdb")
+    section = pairs(tmp_path, dataroot_gt=f"{tmp_path}/HR.lmdb", dataroot_lq=f"{tmp_path}/LR.lmdb")
+    section["io_backend"] = {"type": "lmdb"}
+    assert check_dataset(section, "datasets:train").count == 4
+    spoil(tmp_path / "HR.lmdb")
+    with pytest.raises(UserError, match=words):
+        check_dataset(section, "datasets:train")
+
+
+@pytest.mark.parametrize(("backend", "root", "words"), [
+    ("disk", "train_HR.lmdb", "is an LMDB, but io_backend:type is disk; set it to lmdb"),
+    ("lmdb", "val/HR", "is no LMDB .*, but io_backend:type is lmdb"),
+])  # fmt: skip
+def test_folder_and_backend_that_do_not_agree(
+    tiny_data: Path, tmp_path: Path, backend: str, root: str, words: str
+) -> None:
+    section = pairs(tmp_path, dataroot_gt=str(tiny_data / root), io_backend={"type": backend})
+    with pytest.raises(UserError, match=f"datasets:train:dataroot_gt: .*{words}"):
+        check_dataset(section, "datasets:train")
+
+
+def test_leftovers_of_systems_are_passed_over(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._p0.png"):
+        (tmp_path / "gt" / name).write_bytes(b"no picture")
+        assert is_leftover(str(tmp_path / "gt" / name))
+    assert check_dataset(section, "datasets:train").count == 3
+    (tmp_path / "gt" / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match="different number of images: 3, 4"):
+        check_dataset(section, "datasets:train")
+
+
+def test_options_that_the_data_set_misses(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    del section["use_rot"]
+    with pytest.raises(
+        UserError, match="datasets:train: the option 'use_rot' is missing, which PairedImageDataset reads"
+    ):
+        check_dataset(section, "datasets:train")
+
+
+def test_misspelt_type(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'PairedImageDateset' is unknown; did you mean 'PairedImageDataset'"):
+        check_dataset(pairs(tmp_path, type="PairedImageDateset"), "datasets:train")

@@ -1,0 +1,233 @@
+"""Losses, optimizers, schedules and metrics are built before the start, and options agree with one another."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esc_arch.checks.machine import check_machine
+from esc_arch.checks.options import check_options
+from esc_arch.common.errors import UserError
+
+Options = dict[str, Any]
+Change = Callable[[Options], None]
+
+
+def parsed(opt: Options, is_train: bool = True) -> Options:
+    """Complete options as BasicSR's parser does."""
+    opt = copy.deepcopy(opt)
+    opt.update(is_train=is_train, auto_resume=False, dist=False, rank=0, world_size=1)
+    for phase, dataset in opt["datasets"].items():
+        dataset.update(phase=phase.partition("_")[0], scale=opt["scale"])
+    return opt
+
+
+def edit(path: str, value: Any) -> Change:
+    """Make a function that sets, or with the value `...` deletes, an option."""
+
+    def apply(opt: Options) -> None:
+        *sections, key = path.split(":")
+        for section in sections:
+            opt = opt[section]
+        if value is ...:
+            del opt[key]
+        else:
+            opt[key] = value
+
+    return apply
+
+
+LOGGER = {"print_freq": 1, "save_checkpoint_freq": 1, "wandb": {"project": "p"}}
+COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights": [1]}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (edit("train:pixel_opt:type", "L1Los"), "train:pixel_opt:type: 'L1Los' is unknown; did you mean 'L1Loss'"),
+        (edit("train:pixel_opt:loss_wait", 1), "L1Loss has no argument 'loss_wait'; did you mean 'loss_weight'"),
+        (edit("train:pixel_opt", ...), "train: no loss is given"),
+        (edit("train:gan_opt", {"type": "GANLoss"}), "train:gan_opt: the argument 'gan_type' of GANLoss is missing"),
+        (edit("train:pixel_opt", {"type": "WeightedTVLoss", "reduction": "none"}), "WeightedTVLoss cannot be built"),
+        (edit("train:optim_g:type", "Adamm"), "train:optim_g:type: 'Adamm' is unknown to ESCModel; did you mean"),
+        (edit("train:optim_g:beta", [0.9, 0.9]), "Adam has no argument 'beta'; did you mean 'betas'"),
+        (edit("train:scheduler:type", "MultistepLR"), "'MultistepLR' is unknown; did you mean 'MultiStepLR'"),
+        (edit("train:scheduler:milestone", [3]), "MultiStepLR has no argument 'milestone'; did you mean 'milestones'"),
+        (edit("train:scheduler:milestones", ...), "the argument 'milestones' of MultiStepLR is missing"),
+        (edit("train:scheduler:restarts", [0, 2]), "restarts and their weights do not match"),
+        (edit("train:scheduler", {**COSINE, "periods": [1, 1], "restart_weights": [1, 1]}), "end at iteration 2"),
+        (edit("train:scheduler", {**COSINE, "restart_weights": [1, 1]}), "CosineAnnealingRestartLR cannot be built"),
+        (edit("val:metrics:psnr:type", "calculate_pnsr"), "'calculate_pnsr' is unknown; did you mean 'calculate_psnr'"),
+        (edit("val:metrics:psnr:test_y_chanel", True), "calculate_psnr has no argument 'test_y_chanel'; did you mean"),
+        (edit("val:metrics:psnr:crop_border", ...), "the argument 'crop_border' of calculate_psnr is missing"),
+        (edit("val:metrics:psnr:crop_border", None), "psnr:crop_border is empty, but must be a whole number"),
+        (edit("val:metrics:psnr:crop_border", 20), "fails on the smallest results of datasets:val_1, 40x48 pixels"),
+        (edit("val:metrics:ssim", {"type": "calculate_ssim", "crop_border": 15}), "fails on the smallest results"),
+        (edit("val:metrics:niqe", {"type": "calculate_niqe", "crop_border": 0}), "fails on the smallest results"),
+        (edit("val:metrics:psnr:input_order", "HW"), "calculate_psnr fails"),
+        (edit("datasets:val_1:filename_tmpl", "x2"), r"filename_tmpl is 'x2', but must hold \{\} once"),
+        (edit("datasets:val_1:filename_tmpl", "{}{}x2"), r"must hold \{\} once"),
+        (edit("datasets:train:gt_size", 33), "gt_size is 33, which scale 2 does not divide; choose 32 or 34"),
+        (edit("logger:wandb", {"project": "p"}), None),
+        (edit("logger", {**LOGGER, "use_tb_logger": False}), "logger:wandb:project needs use_tb_logger"),
+        (edit("model_type", "SRGANModel"), "the option train:gan_opt is missing, which SRGANModel needs"),
+        (edit("model_type", "SRModell"), "model_type: 'SRModell' is unknown; did you mean 'SRModel'"),
+    ],
+)  # fmt: skip
+def test_parts_and_their_arguments(tiny_options: Options, change: Change, sentence: str | None) -> None:
+    change(tiny_options)
+    if sentence is None:
+        assert check_options(parsed(tiny_options)) == []
+        return
+    with pytest.raises(UserError, match=sentence) as caught:
+        check_options(parsed(tiny_options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (edit("train:scheduler:milestones", [3, 50]), "milestones: 50 is never reached, because total_iter is 4"),
+        (edit("train:scheduler", {**COSINE, "periods": [9]}), "periods end at iteration 9, after total_iter 4"),
+        (edit("train:warmup_iter", 5), "warmup_iter is 5, above total_iter 4"),
+        (edit("train:optim_g:lr", 0), "lr is 0"),
+        (edit("val:val_freq", 5), "val:val_freq is 5, above total_iter 4, so only the end is validated"),
+        (edit("logger:save_checkpoint_freq", 5), "only the end is saved"),
+        (edit("logger:print_freq", 5), "no loss is shown"),
+        (edit("val", ...), "datasets:val_1 is never validated"),
+        (edit("datasets:val_1", ...), "nothing is validated"),
+        (edit("name", "my_debug"), "debug mode"),
+        (edit("val:metrics:psnr:better", "lower"), "better is lower, but a higher value is better"),
+        (edit("val:metrics:psnr:fast", True), "val:metrics:psnr:fast is not read by calculate_psnr"),
+    ],
+)
+def test_what_is_hardly_meant_is_a_warning(tiny_options: Options, change: Change, words: str) -> None:
+    change(tiny_options)
+    (told,) = check_options(parsed(tiny_options))
+    assert words in told
+
+
+def test_a_milestone_at_the_end_is_a_constant_rate(tiny_options: Options) -> None:
+    """As the option files of Real-ESRGAN and HAT write it."""
+    tiny_options["train"]["scheduler"]["milestones"] = [4]
+    assert check_options(parsed(tiny_options)) == []
+
+
+def test_two_test_sets_of_one_name(tiny_options: Options) -> None:
+    tiny_options["datasets"]["val_2"] = tiny_options["datasets"]["val_1"]
+    (told,) = check_options(parsed(tiny_options))
+    assert "datasets:val_2:name: tiny is the name of datasets:val_1 too" in told
+
+
+def test_metrics_need_gt(options: Options) -> None:
+    """`options`: of a test."""
+    lq = options["datasets"]["test_1"]["dataroot_lq"]
+    options["datasets"]["test_2"] = {
+        "name": "photographs", "type": "SingleImageDataset", "dataroot_lq": lq, "io_backend": {"type": "disk"},
+    }  # fmt: skip
+    with pytest.raises(
+        UserError, match="val:metrics:psnr: calculate_psnr compares with GT, which datasets:test_2 does not"
+    ):
+        check_options(parsed(options, is_train=False))
+    del options["val"]["metrics"]
+    assert check_options(parsed(options, is_train=False)) == []
+
+
+def test_a_training_set_is_no_test_set(tiny_options: Options) -> None:
+    with pytest.raises(UserError, match="datasets:train: patches are no pictures to test on"):
+        check_options(parsed(tiny_options, is_train=False))
+
+
+def test_the_check_draws_no_random_numbers(tiny_options: Options) -> None:
+    def drawn() -> tuple[float, float]:
+        return random.random(), float(np.random.rand())
+
+    random.seed(1)
+    np.random.seed(1)
+    expected = drawn()
+    random.seed(1)
+    np.random.seed(1)
+    check_options(parsed(tiny_options))
+    assert drawn() == expected
+
+
+RANKS = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x"}
+
+
+@pytest.mark.parametrize(
+    ("change", "launcher", "environment", "gpus", "sentence"),
+    [
+        (edit("num_gpu", 1), "none", {}, 0, "num_gpu is 1, but PyTorch sees no GPU; set num_gpu to 0 to use the CPU"),
+        (edit("num_gpu", 4), "none", {}, 2, "num_gpu is 4, but PyTorch sees 2 GPUs; set num_gpu to 2 or auto"),
+        (edit("num_gpu", 1), "pytorch", RANKS, 0, "PyTorch sees no GPU"),
+        (edit("num_gpu", 0), "pytorch", RANKS, 2, "num_gpu is 0, but --launcher pytorch uses a GPU"),
+        (edit("num_gpu", 4), "pytorch", {**RANKS, "LOCAL_WORLD_SIZE": "4"}, 2, "4 processes were started here, but"),
+        (edit("num_gpu", 0), "pytorch", {}, 0, "variable RANK of the environment is missing; start with: torchrun"),
+        (edit("num_gpu", 0), "slurm", {}, 0, "variable SLURM_PROCID of the environment is missing; start with srun"),
+        (edit("num_gpu", 0), "none", RANKS, 0, "torchrun started 2 processes, but each would train alone"),
+    ],
+)
+def test_machine(
+    tiny_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Change,
+    launcher: str,
+    environment: dict[str, str],
+    gpus: int,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    change(tiny_options)
+    with pytest.raises(UserError, match=sentence):
+        check_machine(tiny_options, launcher, environment)
+
+
+@pytest.mark.parametrize("count", ["auto", 0])
+def test_prefetching_to_a_gpu_that_is_not_used_is_left_out(
+    tiny_options: Options, monkeypatch: pytest.MonkeyPatch, count: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tiny_options["num_gpu"] = count
+    tiny_options["datasets"]["train"].update(prefetch_mode="cuda", pin_memory=True)
+    (told,) = check_machine(tiny_options, "none", {})
+    assert "datasets:train:prefetch_mode: cuda is left out" in told
+    assert "prefetch_mode" not in tiny_options["datasets"]["train"]
+
+
+def test_prefetching_to_a_gpu_needs_pinned_memory(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    tiny_options["num_gpu"] = 1
+    tiny_options["datasets"]["train"]["prefetch_mode"] = "cuda"
+    with pytest.raises(UserError, match="cuda needs pin_memory: true"):
+        check_machine(tiny_options, "none", {})
+
+
+def test_many_gpus_started_by_torchrun(tiny_options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """num_gpu counts those of all nodes in files of others; each process looks at its node alone."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    tiny_options["num_gpu"] = 8
+    assert check_machine(tiny_options, "pytorch", {**RANKS, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "8"}) == []
+
+
+def test_arguments_of_every_launcher(tmp_path: Path) -> None:
+    """torch.distributed.launch writes --local-rank; torchrun writes nothing."""
+    from esc_arch.bridge.command_line import for_basicsr, read_arguments
+
+    arguments = read_arguments(
+        ["-opt", "o.yml", "--local-rank=1", "--force_yml", "a=1", "b=2", "--force_yml", "c=3"], True
+    )
+    assert arguments.force_yml == ["a=1", "b=2", "c=3"]
+    assert for_basicsr("train", arguments) == ["train", "-opt", "o.yml", "--launcher", "none", "--local_rank", "1"]
+    with pytest.raises(UserError, match=r"--wibble; see .*esc_arch\.test --help"):
+        read_arguments(["-opt", "o.yml", "--wibble"], False)
