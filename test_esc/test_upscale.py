@@ -51,7 +51,7 @@ def test_files_folders_and_patterns(tmp_path: Path, weights: str, capsys: pytest
     main([str(tmp_path / "in"), str(tmp_path / "c?.*"), str(tmp_path / "d.tif"), "-o", str(out), "--weights", weights])
     assert written(out) == ["a_x2.png", "c1_x2.webp", "c2_x2.bmp", "d_x2.tif", "deep/er/b_x2.jpg"]
     np.testing.assert_array_equal(np.asarray(Image.open(out / "a_x2.png")), upscale_image(first, weights))
-    assert capsys.readouterr().out == "5 enlarged\n"
+    assert capsys.readouterr().out == "5 enlarged, 1 passed over (1 .txt)\n"
 
 
 def test_single_file_to_single_file(tmp_path: Path, weights: str) -> None:
@@ -120,7 +120,7 @@ def test_two_pictures_of_one_name(tmp_path: Path, weights: str, capsys: pytest.C
     picture(tmp_path / "2/a.png")
     with pytest.raises(SystemExit):
         main([str(tmp_path / "1"), str(tmp_path / "2"), "-o", str(tmp_path / "out"), "--weights", weights])
-    assert written(tmp_path / "out") == ["a_x2.png"]
+    assert not (tmp_path / "out").exists()
     assert "like another picture" in "".join(capsys.readouterr())
 
 
@@ -173,7 +173,7 @@ def test_memory_is_asked_for_before_it_is_used(
     ("arguments", "message"),
     [
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/nowhere.pth"], "nowhere.pth is neither a file nor weights"),
-        (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/a.png"], "damaged or not a checkpoint"),
+        (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/a.png"], "not a checkpoint"),
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{w}", "--scale", "3"], "The scale is 3, but the network"),
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{w}", "--scale", "2.7"], "scale is 2.7, but the network"),
         (["{in}/a.png", "-o", "{in}/o", "--scale", "2.7"], "no weights for scale 2.7 come with this package"),
@@ -227,7 +227,7 @@ def test_interrupted_run_leaves_nothing_half_done(
 
 def test_jobs_of_the_same_file_named_twice(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    assert len(plan_jobs([str(tmp_path), str(tmp_path / "a.png")], "out", "")) == 1
+    assert len(plan_jobs([str(tmp_path), str(tmp_path / "a.png")], "out", "").jobs) == 1
     with pytest.raises(UserError, match="does not exist"):
         plan_jobs([str(tmp_path / "*.jpg")], "out", "")
 

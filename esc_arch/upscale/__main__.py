@@ -1,7 +1,7 @@
 """Enlarge pictures: `python -m esc_arch.upscale INPUT ... -o OUT [--scale S] [--weights W] [...]`.
 
-INPUT are files, folders (with all below them) and patterns. Results that are there already are left alone, so that the
-same command goes on after an interruption.
+INPUT are files, folders (with all below them, links followed) and patterns. Results that are there already are left
+alone, so that the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 import torch
 
 from esc_arch.common.arguments import factor, positive
+from esc_arch.common.ending import going_on_when_repeated
 from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.upscale.batch import run_jobs
-from esc_arch.upscale.jobs import plan_jobs
+from esc_arch.upscale.jobs import plan_jobs, try_places
 from esc_arch.upscale.network import bundled_of_scale, load_enlarger
 
 MAX_PIXELS = 100_000_000
@@ -30,13 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     enlarger = load_enlarger(weights, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale)
     enlarger = enlarger.at_scale(args.scale)
     suffix = f"_x{enlarger.scale:g}" if args.suffix is None else args.suffix
-    jobs = plan_jobs(args.inputs, args.output, suffix)
+    plan = plan_jobs(args.inputs, args.output, suffix)
+    try_places(plan, args.output, args.overwrite)
     enlarger = enlarger.to(device, args.fp16)
-    try:
-        summary = run_jobs(jobs, enlarger, tile=args.tile, overwrite=args.overwrite, max_pixels=args.max_pixels)
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+    with going_on_when_repeated():
+        summary = run_jobs(plan, enlarger, tile=args.tile, overwrite=args.overwrite, max_pixels=args.max_pixels)
     print(summary)
     if summary.failed:
         sys.exit(1)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from esc_arch.common.errors import UserError
-from esc_arch.pictures.formats import FORMATS, result_suffix
+from esc_arch.common.errors import UserError, printable
+from esc_arch.common.whole_files import sweep, try_folder
+from esc_arch.pictures.finding import Found, in_words, is_leftover
+from esc_arch.pictures.formats import FORMATS, format_of, result_suffix
+
+LONGEST_NAME = 255  # bytes, where the system does not say
+RESULT = "result of an earlier run"
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,27 @@ class Job:
     target: str
 
 
-def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> list[Job]:
+@dataclass
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: the pictures, in the order of the inputs; folders in alphabetical order.
+        problems: why a picture cannot be enlarged, by its path.
+        passed: how many files are passed over, by their kinds.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    passed: Counter[str] = field(default_factory=Counter)
+
+
+def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> Plan:
     """Find the pictures and name the results.
 
-    Folders are searched recursively, and the tree below them is repeated. What an earlier run wrote is no picture to
-    enlarge again.
+    Folders are searched recursively, and the tree below them is repeated; links are followed, and every name is a
+    picture of its own. What an earlier run wrote is no picture to enlarge again, nor is what lies in an output folder
+    within an input folder.
 
     Args:
         inputs: files, folders and patterns.
@@ -31,48 +54,163 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> list[Job]:
         suffix: added to the names.
 
     Returns:
-        the jobs, in the order of the inputs; folders in alphabetical order.
+        what is to be done.
 
     Raises:
-        UserError: an input does not exist, or there are no pictures at all.
+        UserError: an input does not exist, there are no pictures at all, or a result would be written over its source
+            or another result.
     """
-    found = [pair for pattern in inputs for pair in _find(pattern)]
-    if not found:
-        raise UserError(f"{', '.join(inputs)}: there are no pictures ({', '.join(FORMATS)}); name files or folders.")
-    if _is_picture(output) and not os.path.isdir(output):
-        if len(found) > 1:
-            raise UserError(f"-o: {output} is one file, and there are {len(found)} pictures; name a folder.")
-        return [Job(found[0][0], output)]
-    jobs: dict[str, Job] = {}
-    for source, relative in found:
-        stem, kind = os.path.splitext(relative)
-        jobs.setdefault(
-            os.path.realpath(source), Job(source, os.path.join(output, stem + suffix + result_suffix(kind)))
+    found = _find(inputs, output)
+    plan = Plan(problems=found.problems, passed=found.passed)
+    if not found.pictures and not found.problems:
+        passed = in_words(found.passed)
+        raise UserError(
+            f"{printable(', '.join(inputs))}: there are no pictures ({', '.join(FORMATS)}); name files or folders."
+            + (f" There were {passed}." if passed else "")
         )
-    written = {os.path.realpath(job.target) for path, job in jobs.items() if os.path.realpath(job.target) != path}
-    return [job for path, job in jobs.items() if path not in written]
-
-
-def _find(pattern: str) -> Iterator[tuple[str, str]]:
-    """Yield files, and their paths relative to the folder that was named."""
-    if os.path.lexists(pattern) and not os.path.isdir(pattern):
-        yield pattern, os.path.basename(pattern)
-    elif os.path.isdir(pattern):
-        for folder, folders, files in os.walk(pattern):
-            folders.sort()
-            for path in _pictures(os.path.join(folder, name) for name in sorted(files)):
-                yield path, os.path.relpath(path, pattern)
+    if format_of(output) and not os.path.isdir(output):
+        if len(found.pictures) > 1:
+            raise UserError(
+                f"-o: {printable(output)} is one file, and there are {len(found.pictures)} pictures; name a folder."
+            )
+        jobs = [Job(source, output) for source, _ in found.pictures]
     else:
-        matches = sorted(glob.glob(pattern, recursive=True))
-        if not matches:
-            raise UserError(f"{pattern} does not exist; name a file, a folder, or a pattern that fits some.")
-        for path in _pictures(matches):
-            yield path, os.path.basename(path)
+        jobs = [Job(source, _target(relative, output, suffix)) for source, relative in found.pictures]
+    plan.jobs = _without_results(jobs, plan.passed)
+    _check_overwriting(plan.jobs)
+    for job in plan.jobs:
+        if problem := _target_problem(job.target):
+            plan.problems[job.source] = f"{printable(job.source)}: {problem}"
+    plan.jobs = [job for job in plan.jobs if job.source not in plan.problems]
+    return plan
 
 
-def _pictures(paths: Iterable[str]) -> Iterator[str]:
-    return (path for path in paths if _is_picture(path) and not os.path.isdir(path))
+def try_places(plan: Plan, output: str, overwrite: bool) -> None:
+    """Try whether the results can be written, before anything is computed, and sweep up after runs that were killed.
+
+    Args:
+        plan: its jobs lose those whose folder takes nothing; they become problems.
+        output: as in `plan_jobs`.
+        overwrite: results that are there are written too.
+
+    Raises:
+        UserError: nothing can be written there; or its system takes names that differ in small and capital letters
+            for the same, and two results would.
+    """
+    waiting = [job for job in plan.jobs if overwrite or not os.path.exists(job.target)]
+    if not waiting:
+        return
+    main = (os.path.dirname(output) or ".") if any(job.target == output for job in waiting) else output
+    if try_folder(main):
+        folded: dict[str, Job] = {}
+        for job in plan.jobs:
+            first = folded.setdefault(unicodedata.normalize("NFC", job.target).casefold(), job)
+            if first is not job:
+                raise _conflict(first, job)
+    faults: dict[str, str] = {}
+    for folder in {os.path.dirname(job.target) for job in waiting} - {main}:
+        existing = _existing(folder)
+        try:
+            if not os.path.isdir(existing):
+                raise UserError(f"{printable(folder)} cannot be made ({printable(existing)} is a file).")
+            if existing == folder:
+                try_folder(folder)
+        except UserError as error:
+            faults[folder] = str(error)
+    for job in waiting:
+        if fault := faults.get(os.path.dirname(job.target)):
+            plan.problems[job.source] = f"{printable(job.source)}: {fault}"
+    plan.jobs = [job for job in plan.jobs if job.source not in plan.problems]
+    for folder in {os.path.dirname(job.target) or "." for job in waiting}:
+        sweep(folder)
 
 
-def _is_picture(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in FORMATS
+def _find(inputs: Sequence[str], output: str) -> Found:
+    found = Found()
+    apart = {os.path.realpath(output)}
+    for pattern in inputs:
+        name = os.path.basename(os.path.normpath(pattern))
+        if os.path.isdir(pattern) and not is_leftover(name):
+            found.add_folder(pattern, apart=apart - {os.path.realpath(pattern)})
+        elif os.path.lexists(pattern):
+            if is_leftover(name):
+                found.add_if_picture(pattern, name)  # as a shell's pattern may name them: passed over
+            else:
+                found.add(pattern, name)
+        else:
+            matches = sorted(glob.glob(pattern, recursive=True))
+            if not matches:
+                raise UserError(
+                    f"{printable(pattern)} does not exist; name a file, a folder, or a pattern that fits some."
+                )
+            for path in matches:
+                if not os.path.isdir(path):
+                    found.add_if_picture(path, os.path.basename(path))
+    unique: dict[str, tuple[str, str]] = {}
+    for source, relative in found.pictures:
+        unique.setdefault(os.path.abspath(source), (source, relative))
+    found.pictures = list(unique.values())
+    return found
+
+
+def _target(relative: str, output: str, suffix: str) -> str:
+    stem, kind = os.path.splitext(relative)
+    return os.path.join(output, stem + suffix + result_suffix(kind))
+
+
+def _entry(path: str) -> str:
+    """Return the real path of a name in a folder, whatever the name leads to."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _without_results(jobs: list[Job], passed: Counter[str]) -> list[Job]:
+    written = {_entry(job.target): job.source for job in jobs if _entry(job.target) != _entry(job.source)}
+    left = [job for job in jobs if _entry(job.source) not in written]
+    if len(left) < len(jobs):
+        passed[RESULT] += len(jobs) - len(left)
+    return left
+
+
+def _check_overwriting(jobs: list[Job]) -> None:
+    """Check that every result has a place of its own; the same file by the same name twice is done once."""
+    owners: dict[str, Job] = {}
+    for job in list(jobs):
+        target = _entry(job.target)
+        if target == _entry(job.source):
+            raise UserError(f"{printable(job.source)} would be written over itself; give a --suffix or another -o.")
+        first = owners.setdefault(target, job)
+        if first is not job:
+            if _entry(first.source) != _entry(job.source):
+                raise _conflict(first, job)
+            jobs.remove(job)
+
+
+def _conflict(first: Job, second: Job) -> UserError:
+    return UserError(
+        f"{printable(second.source)} would be written over {printable(first.target)}, like another picture, "
+        f"{printable(first.source)}; rename one, or enlarge them into different folders."
+    )
+
+
+def _target_problem(target: str) -> str | None:
+    if os.path.isdir(target):
+        return f"{printable(target)} is a folder; move it, or choose another -o."
+    folder = _existing(os.path.dirname(target) or ".")
+    try:
+        longest = os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        longest = LONGEST_NAME
+    length = len(os.fsencode(os.path.basename(target)))
+    if length > longest:
+        return (
+            f"the name of the result has {length} bytes, and {printable(folder)} takes {longest}; give a shorter "
+            "--suffix, or name the result (-o)."
+        )
+    return None
+
+
+def _existing(folder: str) -> str:
+    """Return a folder, or what there is of its path."""
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return folder or "."
