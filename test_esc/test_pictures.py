@@ -202,7 +202,7 @@ def test_what_would_lose_something_is_refused(tmp_path: Path) -> None:
     ("name", "channels", "dtype", "scale", "message"),
     [
         ("a.jpg", 4, "uint8", 1, "cannot hold transparency"),
-        ("a.bmp", 2, "uint8", 1, "cannot hold transparency"),
+        ("a.jpg", 2, "uint8", 1, "cannot hold transparency"),
         ("a.webp", 3, "uint16", 1, "cannot hold 16 bits"),
         ("a.webp", 3, "uint8", 2000, "cannot be 24000 pixels"),
         ("a.jpg", 3, "uint8", 6000, "cannot be 72000 pixels"),

@@ -19,8 +19,10 @@ from esc_arch.pictures.metadata import (
     orientation_of,
     resolution_of,
 )
+from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
+from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}
@@ -78,12 +80,18 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         xmp = image.info.get("xmp") or b""
         xmp = xmp if isinstance(xmp, bytes) else b""
         turn = orientation_of(exif, xmp)
-        if image_format in ("AVIF", "HEIF", "JXL"):
-            turn = 1  # the container turns the picture, and the decoder has done so
+        if image_format == "JXL":
+            turn = 1  # the stream says how, and the decoder has done so
         profile = image.info.get("icc_profile") or None
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
-        pixels, profile = fit_profile(turn_upright(plain_pixels(image), turn), profile)
+        bits = _bits_of_jpeg2000(stream) if image_format == "JPEG2000" else 8
+        if bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
+            pixels = plain_pixels(image)
+        else:  # which Pillow cuts to 8 bits, without a word
+            stream.seek(0)
+            pixels = stretch_whole(decode_deep(stream.read()), 2**bits - 1)
+        pixels, profile = fit_profile(turn_upright(pixels, turn), profile)
         return Picture(
             pixels,
             profile,
@@ -144,6 +152,22 @@ def _iptc(image: Image.Image) -> bytes:
         found = resources.get(_IPTC, b"")
         return found if isinstance(found, bytes) else b""
     return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
+
+
+def _bits_of_jpeg2000(stream: BinaryIO) -> int:
+    """Return the bits of a channel of JPEG 2000 (ISO/IEC 15444-1, section A.5.1).
+
+    Raises:
+        ValueError: the channels have different ones, or the file does not say.
+    """
+    stream.seek(0)
+    data = stream.read()
+    start = data.find(b"\xff\x4f\xff\x51") + 4  # start of the code stream, then its first marker
+    channels = int.from_bytes(data[start + 36 : start + 38], "big")
+    bits = {(byte & 0x7F) + 1 for byte in data[start + 38 : start + 38 + 3 * channels : 3]}
+    if start < 4 or len(bits) != 1:
+        raise ValueError("its channels have different numbers of bits")
+    return bits.pop()
 
 
 def _is_lossless(stream: BinaryIO) -> bool:

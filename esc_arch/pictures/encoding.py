@@ -11,7 +11,7 @@ from PIL import Image
 
 from esc_arch.pictures.alpha import fill_hidden, is_hidden
 from esc_arch.pictures.metadata import resources_of_iptc, with_resolution
-from esc_arch.pictures.picture import Picture, Pixels, Resolution
+from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
 from esc_arch.pictures.profiles import pixels_to_srgb
 from esc_arch.pictures.tiff_writing import write_tiff
@@ -20,6 +20,7 @@ QUALITY = 95
 _SEGMENT = 65_533  # bytes of a segment of JPEG, without its marker and its length
 _XMP_HEADER = 29
 _JFIF_UNITS = {"": 0, "inch": 1, "cm": 2}
+_BMP_DENSITY = slice(38, 46)  # pixels per metre across and down
 _JFIF_DENSITY = slice(13, 18)  # unit, across, down; in the first segment
 
 
@@ -88,7 +89,19 @@ def _density(resolution: Resolution) -> bytes:
 def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
     pixels = pixels_to_srgb(without_opaque_alpha(picture.pixels), picture.profile)
     resolution = picture.resolution.per_inch() if picture.resolution else None
-    _image(pixels).save(stream, "BMP", **({"dpi": resolution} if resolution else {}))
+    if pixels.shape[2] not in (2, 4):
+        _image(pixels).save(stream, "BMP", **({"dpi": resolution} if resolution else {}))
+        return
+    import cv2  # Pillow writes no alpha that it would read
+
+    done, encoded = cv2.imencode(".bmp", pixels[..., [2, 1, 0, 3] if pixels.shape[2] == 4 else [0, 0, 0, 1]])
+    if not done:
+        raise ValueError("OpenCV gave up")
+    if resolution:
+        encoded[_BMP_DENSITY] = np.frombuffer(
+            struct.pack("<ii", *(round(side * 100 / INCH) for side in resolution)), np.uint8
+        )
+    stream.write(encoded.tobytes())
 
 
 def _write_modern(stream: BinaryIO, picture: Picture, image_format: str) -> None:

@@ -20,6 +20,7 @@ from esc_arch.pictures.metadata import (
     orientation_of,
     resources_of_iptc,
 )
+from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile
 from esc_arch.pictures.upright import turn_resolution, turn_upright
@@ -193,12 +194,9 @@ def _decode(chunks: list[Chunk], found: dict[bytes, bytes]) -> Pixels:
 
 def _decode_deep(data: bytes, mode: str) -> Pixels:
     """Decode 16 bits per channel of RGB, with or without alpha, or of grey with alpha, which OpenCV returns as RGBA."""
-    import cv2
-
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+    pixels = decode_deep(data)
+    if pixels.dtype != np.uint16 or pixels.shape[2] < 3:
         raise ValueError("OpenCV cannot decode it")
-    pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     return pixels[..., [0, 3]] if mode in ("LA", "RGBA") and _is_grey_with_alpha(data) else pixels
 
 

@@ -12,6 +12,7 @@ from esc_arch.pictures.decoding import read_with_pillow
 from esc_arch.pictures.formats import FORMATS, HEAD, sniff
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import read_png
+from esc_arch.pictures.pnm import read_pnm
 from esc_arch.pictures.tiff import read_tiff
 
 READ = sorted(set(FORMATS.values()))
@@ -66,6 +67,8 @@ def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Pic
         raise UserError(f"{file} is {kind}, which is not read; convert it to PNG.")
     if kind == "PNG":
         return read_png(file, stream.read(), check)
+    if kind == "PPM":
+        return read_pnm(file, stream.read(), check)
     if kind == "TIFF":
         return read_tiff(file, stream, check)
     return read_with_pillow(file, stream, kind, check)

@@ -29,6 +29,7 @@ from esc_arch.pictures.metadata import (
 )
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
+from esc_arch.pictures.ranges import require_numbers, stretch_fractions, stretch_stated, stretch_whole
 from esc_arch.pictures.tiff_samples import COMPRESSIONS, read_samples
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
@@ -41,6 +42,7 @@ _NOT_READ = {
     32845: "light without a stated range (LogLuv)",
     4: "a mask of transparency, not a picture",
 }
+_STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
 _MOST_PAGES, _MOST_SAMPLES = 4096, 32
@@ -208,28 +210,17 @@ def _same(file: str, page: tifffile.TiffPage, code: int, what: str, default: int
 def _stretch(file: str, page: tifffile.TiffPage, values: Pixels, bits: int, sample_format: int) -> Pixels:
     """Map the range of the samples to all of 8 or 16 bits."""
     if sample_format == 1:
-        if bits in (8, 16):
-            return np.array(values)
-        whole = 255 if bits < 8 else 65535
-        target = np.dtype(np.uint8 if bits < 8 else np.uint16)
-        if bits < 16:
-            return ((values.astype(np.uint32) * whole + (2**bits - 1) // 2) // (2**bits - 1)).astype(target)
-        return (values.astype(np.float64) * (whole / (2**bits - 1))).round().astype(target)
+        return stretch_whole(values, 2**bits - 1)
     lowest, highest = _range(page)
-    finite = np.isfinite(values) if sample_format == 3 else np.True_
-    if not finite.all():
-        raise UserError(f"{file} has samples that are no numbers (NaN or infinity); replace them.")
-    least, most = float(values.min()), float(values.max())
     if lowest is None or highest is None or not lowest < highest:
-        if sample_format == 2 or least < 0 or most > 1:
+        if sample_format == 2:
             raise UserError(
-                f"{file} has {'signed' if sample_format == 2 else 'floating point'} samples from {least:g} to {most:g} "
-                "and does not state what is black and white (tags SMinSampleValue, SMaxSampleValue); "
-                f"{'convert it to 16 bits without sign' if sample_format == 2 else 'scale it to [0, 1]'}."
+                f"{file} has signed samples from {values.min()} to {values.max()} and does not state what is black and "
+                f"white{_STATED_BY}; convert it to 16 bits without sign."
             )
-        lowest, highest = 0.0, 1.0
-    scaled = (values.astype(np.float64) - lowest) * (65535 / (highest - lowest))
-    return scaled.round().clip(0, 65535).astype(np.uint16)
+        return stretch_fractions(file, values, _STATED_BY)
+    require_numbers(file, values)
+    return stretch_stated(values, lowest, highest)
 
 
 def _range(page: tifffile.TiffPage) -> tuple[float | None, float | None]:
@@ -253,7 +244,8 @@ def divide_by_alpha(pixels: Pixels) -> Pixels:
 
 def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> Pixels:
     """Look up the colours of a palette, of which each has 16 bits; most writers use the upper 8 of them."""
-    table: Pixels = np.array(_tag(page, 320) or (), np.uint16)
+    stored = _tag(page, 320)
+    table: Pixels = np.array(() if stored is None else stored, np.uint16).ravel()
     if bits > 16 or table.size != 3 * 2**bits:
         raise UserError(f"{file} has a palette of {table.size // 3} colours where {2**bits} belong; it is damaged.")
     table = table.reshape(3, -1).T

@@ -36,7 +36,7 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
         problem = f"cannot be {side} pixels wide or high"
     elif picture.pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
         problem = "cannot hold 16 bits per channel"
-    elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format in ("JPEG", "BMP"):
+    elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format == "JPEG":
         problem = "cannot hold transparency"
     if problem:
         raise UserError(f"{file}: a {image_format} {problem}; name the result (-o) with another suffix, such as .png.")
