@@ -19,17 +19,8 @@ class ESC(ESCTrunk):
     `dim=192, pdim=48, n_blocks=8, window_size=48, num_heads=12, use_ln=True`.
 
     Args:
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
         upscaling_factor: scale S, at least 1.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
-        use_ln: normalise the input of the ConvFFN before each ConvAttn.
 
     Raises:
         ValueError: an argument is out of range.

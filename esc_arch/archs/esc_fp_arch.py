@@ -18,16 +18,10 @@ class ESCFP(ESCTrunk):
     names and shapes are those of the published checkpoints; other scales are converted on loading.
 
     Args:
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 4 <= P <= C.
-        kernel_size: side of the large kernel, odd, at least 3.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
+        pdim: 4 <= P <= C.
+        kernel_size: at least 3.
         upscaling_factor: scale S, at least 1.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
 
     Raises:
         ValueError: an argument is out of range.

@@ -18,16 +18,7 @@ class ESCEncoder(ESCTrunk):
     """ESC without its upsampler: (B, 3, H, W) -> (B, C, H, W), the long skip included.
 
     Args:
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end.
-        use_ln: normalise the input of the ConvFFN before each ConvAttn.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -72,16 +63,7 @@ class ESCLTE(LocalTextureEstimator):
     and may differ between the axes. Colours are computed for a bounded number of output pixels at a time.
 
     Args:
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
-        use_ln: normalise the input of the ConvFFN before each ConvAttn.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
         hidden_dim: coefficients D of the waves, even.
         hidden_list: features of the hidden layers that turn waves into a colour.
         upscaling_factor: scale of `forward` where no size is given, at least 1.

@@ -24,15 +24,7 @@ class ESCRealTrunk(ESCTrunk):
 
     Args:
         channels: of the input; more than 3 where the image was pixel-unshuffled.
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -94,17 +86,9 @@ class ESCReal(ESCRealTrunk):
     this network too, at other scales: with DySample as here, or with another head.
 
     Args:
-        dim: number of channels C; a multiple of 4 with DySample.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
+        dim: a multiple of 4 with DySample; this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
         upscaling_factor: 4, the only scale of the published network; any with DySample, a power of two with
             `neosr_head`.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
         use_dysample: enlarge by DySample instead of nearest neighbours and convolutions.
         neosr_head: enlarge as neosr's `esc` does without DySample: two convolutions after every doubling.
 
@@ -169,16 +153,8 @@ class ESCRealM(ESCRealTrunk):
     the authors'; with the upsamplers "transpose+conv", "lda" and "pa_up" it is the `escrealm` of traiNNer-redux.
 
     Args:
-        dim: number of channels C.
-        pdim: channels P that each ConvAttn convolves, 2 <= P <= C.
-        kernel_size: side of the large kernel, odd.
-        n_blocks: number of blocks, each with one self-attention.
-        conv_blocks: number of ConvAttn in a block.
-        window_size: side of an attention window.
-        num_heads: heads of the attention, a divisor of C.
+        dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
         upscaling_factor: scale S, a whole number that the upsampler is for, see `UpsampleHead`.
-        exp_ratio: expansion of the ConvFFN before each ConvAttn.
-        attn_type: attention back-end: "auto", "Naive", "SDPA" or "Flex"; all compute the same function.
         mid_dim: channels of the convolutions of "pixelshuffle", "dysample", "lda" and "pa_up"; a multiple of 4 with
             "dysample", of 8 with "lda".
         upsampler: "nearest+conv", "pixelshuffle", "pixelshuffledirect", "dysample", "transpose+conv", "lda", "pa_up",

@@ -1,8 +1,12 @@
-"""Window attention of images and its gradients: `torch.ops.esc_arch.attend` and `attend_gradients`."""
+"""Window attention of images and its gradients: `torch.ops.esc_arch.attend` and `attend_gradients`.
+
+For gradients the sums of the rows are stored, and scores are computed again (as in FlashAttention, Dao et al. 2022).
+"""
 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 
@@ -90,5 +94,55 @@ def _workspace(kernels: ctypes.CDLL, shape: tuple[int, ...], gradients: bool) ->
     return torch.empty(threads * kernels.esc_attention_workspace(window, depth, gradients))
 
 
+def _shapes(
+    qkv: torch.Tensor, table: torch.Tensor, window: int, heads: int, keep_sums: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give results of `_attend` without numbers."""
+    batch, channels, height, width = qkv.shape
+    out = qkv.new_empty(batch, height, width, channels // 3).permute(0, 3, 1, 2)
+    return out, qkv.new_empty(batch * height * width // window**2 if keep_sums else 0, heads, window**2)
+
+
+def _shapes_of_gradients(
+    grad: torch.Tensor,
+    qkv: torch.Tensor,
+    table: torch.Tensor,
+    out: torch.Tensor,
+    sums: torch.Tensor,
+    window: int,
+    heads: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give results of `_attend_gradients` without numbers."""
+    batch, channels, height, width = qkv.shape
+    return qkv.new_empty(batch, height, width, channels).permute(0, 3, 1, 2), table.new_empty(table.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    qkv, table, *ctx.sides, ctx.has_sums = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(qkv, table, *output)
+
+
+def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+    qkv, table, out, sums = ctx.saved_tensors
+    if not ctx.has_sums:
+        out, sums = torch.ops.esc_arch.attend(qkv, table, *ctx.sides, True)
+    return *torch.ops.esc_arch.attend_gradients(grad, qkv, table, out, sums, *ctx.sides), None, None, None
+
+
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    pass
+
+
+def _no_second_derivatives(ctx: Any, *grads: Any) -> tuple[None, ...]:
+    raise RuntimeError("esc_arch::attend has no second derivatives; attn_type 'Naive' has.")
+
+
 OPERATORS.impl("attend", _attend, "CPU")
 OPERATORS.impl("attend_gradients", _attend_gradients, "CPU")
+torch.library.register_fake("esc_arch::attend", _shapes, lib=OPERATORS)
+torch.library.register_fake("esc_arch::attend_gradients", _shapes_of_gradients, lib=OPERATORS)
+torch.library.register_autograd("esc_arch::attend", _backward, setup_context=_keep, lib=OPERATORS)
+torch.library.register_autograd(
+    "esc_arch::attend_gradients", _no_second_derivatives, setup_context=_keep_nothing, lib=OPERATORS
+)

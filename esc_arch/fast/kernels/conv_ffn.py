@@ -102,3 +102,5 @@ def _add_products(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> N
 
 OPERATORS.impl("conv_ffn", _conv_ffn, "CPU")
 OPERATORS.impl("add_products", _add_products, "CPU")
+torch.library.register_fake("esc_arch::conv_ffn", lambda *arguments: None, lib=OPERATORS)  # it writes only
+torch.library.register_fake("esc_arch::add_products", lambda *arguments: None, lib=OPERATORS)  # it writes only

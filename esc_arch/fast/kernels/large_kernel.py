@@ -117,3 +117,4 @@ def _large_kernel(
 
 
 OPERATORS.impl("large_kernel", _large_kernel, "CPU")
+torch.library.register_fake("esc_arch::large_kernel", lambda *arguments: None, lib=OPERATORS)  # it writes only
