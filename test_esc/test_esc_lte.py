@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from conftest import TINY, randomise, relative_difference
 
 from esc_arch.archs import ESC, ESCLTE, esc_lte_arch
+from esc_arch.upscale.array import upscale_image
 
 SMALL: dict[str, Any] = {**TINY, "hidden_dim": 12, "hidden_list": (10, 8)}
 
@@ -76,7 +77,7 @@ def test_random_queries(size: tuple[int, int]) -> None:
     assert relative_difference(out.double(), slow_query(net, x, coord, cell)) <= 1e-5
 
 
-@pytest.mark.parametrize(("height", "width"), [(6, 7), (12, 14), (13, 22), (24, 7), (18, 21), (30, 7)])
+@pytest.mark.parametrize(("height", "width"), [(6, 7), (12, 14), (13, 22), (24, 7), (18, 21), (24, 28)])
 def test_every_pixel_of_an_enlarged_image(height: int, width: int) -> None:
     """At odd scales queries fall on centres of pixels, and shifted ones between pixels."""
     net, image = network(), torch.rand(2, 3, 6, 7)
@@ -214,3 +215,26 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 def test_wrong_queries_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network()(torch.rand(1, 3, 5, 6), **arguments)
+
+
+@pytest.mark.parametrize("size", [(30, 60), (18, 33), (24, 24), (48, 90)])
+@torch.no_grad()
+def test_beyond_the_largest_trained_scale_cells_stay_as_they_are(size: tuple[int, int]) -> None:
+    """The authors' test multiplies the cell by max(s / 4, 1), s being the scale; here that of each axis."""
+    net, x = randomise(ESCLTE(**TINY)).eval(), torch.rand(1, 3, 6, 12)
+    coord, cell = pixel_grid(1, *size)
+    factors = torch.tensor([max(size[0] / 6 / 4, 1), max(size[1] / 12 / 4, 1)])
+    expected = net(x, coord=coord, cell=cell * factors).transpose(1, 2).reshape(1, 3, *size)
+    assert relative_difference(net(x, size=size), expected) <= 1e-5
+    if size[1] > 48:
+        unchanged = net(x, coord=coord, cell=cell).transpose(1, 2).reshape(1, 3, *size)
+        assert relative_difference(unchanged, expected) > 1e-3
+
+
+def test_pictures_are_enlarged_by_the_same_function_beyond_it() -> None:
+    net, pixels = randomise(ESCLTE(**TINY)).eval(), torch.rand(7, 9, 3)
+    image = pixels.permute(2, 0, 1)[None]
+    for scale in (2, 6, 8):  # with odd ones, rounding decides between pixels
+        expected = net(image, size=(7 * scale, 9 * scale))[0].permute(1, 2, 0).clamp(0, 1)
+        found = upscale_image(pixels.numpy(), net, scale=scale)
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kerne
 from esc_arch.layers.lte import LocalTextureEstimator, pixel_centres, sample_bilinear
 from esc_arch.layers.trunk import ESCTrunk
 
+LARGEST_TRAINED_SCALE = 4
 QUERIES_AT_ONCE = 2**15  # of all images of a batch; about 0.3 GiB at the default sizes
 
 
@@ -60,7 +61,9 @@ class ESCLTE(LocalTextureEstimator):
     """Super-resolution at any scale: ESC as the encoder of the Local Texture Estimator (ESC, Sec. 4.2).
 
     Parameter names and shapes are those of the published checkpoints. Scales are numbers of at least 1, whole or not,
-    and may differ between the axes. Colours are computed for a bounded number of output pixels at a time.
+    and may differ between the axes. Training ends at scale 4: beyond, an output pixel is told to be as large as at
+    scale 4, as in the authors' test, so that the network need not extrapolate; `query` takes what it is given.
+    Colours are computed for a bounded number of output pixels at a time.
 
     Args:
         dim: this and all that is not listed as in `esc_arch.layers.trunk.ESCTrunk`.
@@ -148,7 +151,8 @@ class ESCLTE(LocalTextureEstimator):
 
         Args:
             x: LQ images (B, 3, H, W), RGB in [0, 1]; any H, W >= 1.
-            size: height H' >= H and width W' >= W of the result; None for `upscaling_factor` times the input.
+            size: height H' >= H and width W' >= W of the result; None for `upscaling_factor` times the input. Each axis
+                has its own scale then, H' / H and W' / W, also for what happens beyond scale 4.
             coord: instead of a size, the places of `query`; needs `cell`.
             cell: the sizes of output pixels of `query`.
 
@@ -174,7 +178,11 @@ class ESCLTE(LocalTextureEstimator):
         rows = pixel_centres(height, like).unsqueeze(1).expand(height, width)
         columns = pixel_centres(width, like).unsqueeze(0).expand(height, width)
         coord = torch.stack([rows, columns], dim=-1).reshape(1, height * width, 2).expand(x.shape[0], -1, -1)
-        steps = torch.stack([torch.full_like(rows, 2 / height), torch.full_like(rows, 2 / width)], dim=-1)
+        sizes = [
+            torch.full_like(rows, 2 / larger).maximum(torch.full_like(rows, 2 / (LARGEST_TRAINED_SCALE * side)))
+            for larger, side in ((height, x.shape[2]), (width, x.shape[3]))
+        ]
+        steps = torch.stack(sizes, dim=-1)
         cell = steps.reshape(1, height * width, 2).expand(x.shape[0], -1, -1)
         colours = (self.query(2 * x - 1, coord, cell) + 1) / 2  # (B, H' * W', 3)
         return colours.transpose(1, 2).reshape(x.shape[0], 3, height, width)

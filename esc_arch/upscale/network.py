@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.archs.esc_lte_arch import LARGEST_TRAINED_SCALE
 from esc_arch.checks.options import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
@@ -112,7 +113,8 @@ class Enlarger:
             for centres, side in zip((place.rows, place.columns), image.shape[-2:], strict=True)
         )
         coord = torch.cartesian_prod(rows, columns)[None].to(self.device)  # (1, H' * W', 2)
-        cell = coord.new_tensor([2 * step / side for step, side in zip(place.steps, image.shape[-2:], strict=True)])
+        steps = [max(step, 1 / LARGEST_TRAINED_SCALE) for step in place.steps]
+        cell = coord.new_tensor([2 * step / side for step, side in zip(steps, image.shape[-2:], strict=True)])
         colours = self.network(image, coord=coord, cell=cell.expand_as(coord))
         return colours.float().transpose(1, 2).reshape(1, -1, height, width)
 
