@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -12,6 +12,8 @@ from esc_arch.weights.reading.stand_ins import ArrayStandIn
 LARGEST_SURPLUS = 2**26  # bytes that tensors may claim beyond what is stored, as expanded and sparse ones do
 OF_ONE_BYTE = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
 EIGHT_BITS = {getattr(torch, name) for name in OF_ONE_BYTE if hasattr(torch, name)}
+SPARE_PARTS = 64
+CHOOSE = "choose another file"
 MEANT_INFINITE = "mask"  # buffers that rule out pairs of pixels
 
 
@@ -27,6 +29,7 @@ def plain(weights: Mapping[str, torch.Tensor | ArrayStandIn]) -> dict[str, torch
     Raises:
         UserError: one has no numbers, or no finite ones, or is quantised; the message lacks the file.
     """
+    _require_plausible(weights)
     surplus, dense = 0, {}
     for name, value in weights.items():
         tensor = _tensor(name, value)
@@ -39,6 +42,14 @@ def plain(weights: Mapping[str, torch.Tensor | ArrayStandIn]) -> dict[str, torch
         _require_finite(name, tensor)
         dense[name] = tensor
     return dense
+
+
+def _require_plausible(names: Collection[str]) -> None:
+    """Refuse numbers of parts of which there cannot be as many: a network would be built with all of them."""
+    most = SPARE_PARTS + 4 * len(names)  # parts without weights are numbered too
+    for name in names:
+        if any(part.isdecimal() and (len(part) > 9 or int(part) > most) for part in name.split(".")):
+            raise UserError(f"is damaged, or no network's: {_short(name)} is one of {len(names)} tensors; {CHOOSE}")
 
 
 def _tensor(name: str, value: torch.Tensor | ArrayStandIn) -> torch.Tensor:
