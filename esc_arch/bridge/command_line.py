@@ -37,6 +37,10 @@ def read_arguments(arguments: Sequence[str], is_train: bool) -> argparse.Namespa
     parser.add_argument(
         "--force_yml", nargs="+", action="extend", default=[], metavar="section:key=value", help="change options"
     )
+    if is_train:
+        parser.add_argument(
+            "--reset_schedule", action="store_true", help="resume with the learning rate and schedule of the options"
+        )
     parser.add_argument(
         "--skip_data_check", action="store_true", help="do not decode the images before the start, which takes a while"
     )

@@ -24,7 +24,25 @@ from esc_arch.common.errors import UserError
 Options = dict[str, Any]
 
 
-def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
+def run_training() -> None:
+    """Run BasicSR's training on the command line.
+
+    Raises:
+        UserError: the options cannot work, or something went wrong in the training.
+        Stopped: a signal came.
+    """
+    import basicsr.train
+
+    from esc_arch.bridge.run.training import Training
+
+    training = Training()
+    with training.running():
+        run_checked(basicsr.train, basicsr.train.train_pipeline, training.begin)
+
+
+def run_checked(
+    module: Any, pipeline: Callable[[str], None], begin: Callable[[Options, argparse.Namespace], None] | None = None
+) -> None:
     """Run a pipeline of BasicSR below the current directory.
 
     The pipelines parse the command line themselves, so the check is put around the `parse_options` that they call.
@@ -32,6 +50,7 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
     Args:
         module: `basicsr.train` or `basicsr.test`.
         pipeline: its pipeline function.
+        begin: is called with options and arguments before they are checked.
 
     Raises:
         UserError: the options cannot work.
@@ -40,6 +59,8 @@ def run_checked(module: Any, pipeline: Callable[[str], None]) -> None:
 
     def parse_and_check(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
         opt, args, told = parse_in_words(parse, root_path, is_train)
+        if begin is not None:
+            begin(opt, args)
         with torch.random.fork_rng(devices=[]):  # the networks built by the check must not change the user's seed
             told += _check_once(opt, decode=not args.skip_data_check)
         if opt["rank"] == 0:

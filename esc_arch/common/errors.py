@@ -20,6 +20,10 @@ class UserError(ValueError):
     """Something that the user gave cannot be used; the message names it and says what to do."""
 
 
+class RunError(UserError):
+    """Something went wrong in the middle of a run, perhaps in one of its processes only: that one tells it."""
+
+
 def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
     """Make a command end with exit code 1 and the message alone when it raises UserError.
 
@@ -35,7 +39,7 @@ def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
             with stoppable(), _lasting_output():
                 return main(*args, **kwargs)
         except UserError as error:
-            _tell(f"Error: {error}")
+            _tell(f"Error: {error}", isinstance(error, RunError))
             sys.exit(1)
         except KeyboardInterrupt as stop:
             stopped = stop if isinstance(stop, Stopped) else Stopped()
@@ -50,8 +54,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _tell(message: str) -> None:
-    if _is_first_process():
+def _tell(message: str, by_any: bool = False) -> None:
+    if by_any or _is_first_process():
         with suppress(OSError):
             print(message, file=sys.stderr, flush=True)
 

@@ -13,12 +13,15 @@ from esc_arch.bridge.mends.data_sets import honour_lists_of_images
 from esc_arch.bridge.mends.degradation import degrade_on_the_device_of_the_model
 from esc_arch.bridge.mends.distributed import distribute_on_cpu, initialise_process_group_without_cuda
 from esc_arch.bridge.mends.imports import restore_functional_tensor
+from esc_arch.bridge.mends.learning_rate import reach_the_stated_rate
 from esc_arch.bridge.mends.leftovers import pass_over_leftovers
 from esc_arch.bridge.mends.lmdb import share_lmdb_environments
 from esc_arch.bridge.mends.loading import load_any_checkpoint
 from esc_arch.bridge.mends.optimizers import know_more_optimizers
 from esc_arch.bridge.mends.options import take_several_roots
+from esc_arch.bridge.mends.prefetching import tell_errors_of_the_prefetch_thread
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
+from esc_arch.bridge.mends.sampling import draw_by_place
 from esc_arch.bridge.mends.saving import save_atomically
 from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning
 from esc_arch.common.torchvision_operators import define_torchvision_operators
@@ -30,6 +33,9 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     load_any_checkpoint,
     resume_from_newest_whole_checkpoint,
     save_atomically,
+    draw_by_place,
+    tell_errors_of_the_prefetch_thread,
+    reach_the_stated_rate,
     share_lmdb_environments,
     pass_over_leftovers,
     degrade_on_the_device_of_the_model,

@@ -3,47 +3,97 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from esc_arch.common.errors import UserError
+from esc_arch.common.whole_files import replacing
+
+MORE_IN_STATE = "esc_arch"  # the key in a training state of what BasicSR does not keep
+
 
 def save_atomically() -> None:
-    """Write checkpoints to a folder beside their place first and rename them into it once they are whole.
+    """Write checkpoints beside their place first and rename them into it once they are whole, or say that it failed.
 
-    BasicSR writes in place, and gives up with a warning when the disk is full: a crash in between would leave a
-    truncated file under a good name.
+    BasicSR writes in place, so that a crash leaves a truncated file under a good name; and where the disk is full it
+    gives up with a line in the log and trains on without checkpoints. Its three tries, a second apart, are kept.
+    A model with a method `more_to_resume` adds what that returns to the state.
     """
-    from basicsr.models.base_model import BaseModel
+    from basicsr.models import base_model
 
-    BaseModel.save_network = _through_partial_folder(BaseModel.save_network, "models")
-    BaseModel.save_training_state = _through_partial_folder(BaseModel.save_training_state, "training_states")
+    base_model.torch = _Torch()
+    model = base_model.BaseModel
+    model.save_network = _or_told(model.save_network)
+    model.save_training_state = _or_told(model.save_training_state)
+    logging.getLogger("basicsr").addFilter(lambda record: not str(record.msg).startswith("Still cannot save"))
 
 
-def _through_partial_folder(save: Callable[..., None], path_key: str) -> Callable[..., None]:
+class _Torch:
+    """The module `torch` as `basicsr.models.base_model` sees it, with a `save` of our own."""
+
+    failure: BaseException | None = None  # of the latest try
+    more: dict[str, Any] | None = None  # to be added to a training state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def save(self, content: dict[str, Any], path: str) -> None:
+        if self.more is not None and "optimizers" in content:
+            content = {**content, MORE_IN_STATE: self.more}
+        try:
+            write_whole(content, path)
+        except Exception as error:
+            self.failure = error
+            raise
+        self.failure = None
+
+
+def write_whole(content: Any, path: str) -> None:
+    """Write a checkpoint in the place of an older one, whole or not at all.
+
+    Args:
+        content: what `torch.save` takes.
+        path: the file; its folder is made anew if somebody removed it.
+
+    Raises:
+        UserError, RuntimeError: it cannot be written.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with replacing(path) as file:
+        torch.save(content, file)  # through Python's file: torch's own does not say what the disk said
+
+
+def _or_told(save: Callable[..., None]) -> Callable[..., None]:
+    from basicsr.models import base_model
     from basicsr.utils.dist_util import master_only
 
     @functools.wraps(save)
     @master_only
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
-        paths = self.opt["path"]
-        final = paths[path_key]
-        partial = os.path.join(final, ".partial")
-        os.makedirs(partial, exist_ok=True)
-        for leftover in os.listdir(partial):
-            os.remove(os.path.join(partial, leftover))
-        paths[path_key] = partial
-        try:
-            save(self, *args, **kwargs)
-        finally:
-            paths[path_key] = final
-        for name in os.listdir(partial):
-            written = os.path.join(partial, name)
-            if zipfile.is_zipfile(written):  # torch.save writes the zip directory last
-                os.replace(written, os.path.join(final, name))
-            else:
-                os.remove(written)
-        os.rmdir(partial)
+        seen = base_model.torch
+        seen.failure, seen.more = None, self.more_to_resume() if hasattr(self, "more_to_resume") else None
+        save(self, *args, **kwargs)
+        if seen.failure is not None:
+            raise CheckpointError(_reason(seen.failure)) from seen.failure
 
     return wrapper
+
+
+class CheckpointError(UserError):
+    """A checkpoint could not be written; the message is the disk's reason."""
+
+
+def _reason(error: BaseException) -> str:
+    """Find the disk's words, which torch covers by its own about a position in the file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause).rstrip(".")
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror + (f": {cause.filename}" if cause.filename else "")
+        cause = cause.__cause__ or cause.__context__
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,54 @@
+"""Says which file of a data set cannot be read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import cv2
+
+
+class Unreadable(dict[str, str]):
+    """Stands for an image, or a batch, that cannot be read, and goes through loaders and prefetchers like a batch.
+
+    Args:
+        sentence: which file, and why.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(sentence=sentence)
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str]]:
+        return Unreadable, (self["sentence"],)
+
+
+def what_is_unreadable(dataset: Any, index: int, error: BaseException) -> str:
+    """Name the file at fault, as far as a data set tells its files, and the reason.
+
+    Args:
+        dataset: a data set of BasicSR, most of which keep a list `paths`.
+        index: of the image.
+        error: what reading it raised.
+    """
+    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    files = _files(dataset, index)
+    on_disk = [file for file in files if os.path.isabs(file) or os.path.exists(file)]
+    broken = [file for file in on_disk if not _decodes(file)]
+    named = " and ".join(broken[:1] or files) or f"image {index} of the data set"
+    if broken:
+        reason = "it is no image, or damaged" if os.path.isfile(broken[0]) else "it is not there any more"
+    return f"{named} cannot be read ({reason}); repair or remove it, and go on with --auto_resume."
+
+
+def _files(dataset: Any, index: int) -> list[str]:
+    paths = getattr(dataset, "paths", None) or getattr(dataset, "keys", None)
+    try:
+        entry = paths[index]  # type: ignore[index]
+    except (TypeError, KeyError, IndexError):
+        return []
+    values = entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list | tuple) else [entry]
+    return [str(value) for value in values]
+
+
+def _decodes(file: str) -> bool:
+    return os.path.isfile(file) and cv2.imread(file, cv2.IMREAD_UNCHANGED) is not None
