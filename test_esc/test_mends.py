@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import subprocess
@@ -14,6 +13,8 @@ import pytest
 import torch
 
 from esc_arch.bridge.mends import resuming
+from esc_arch.bridge.mends.saving import CheckpointError
+from esc_arch.common.errors import UserError
 from esc_arch.common import torchvision_operators
 
 # Removes one mend before BasicSR is imported
@@ -146,14 +147,15 @@ def test_resume_takes_the_newest_whole_checkpoint(
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert resuming.load_resume_state(resume_options(tmp_path)) is None
     checkpoint(tmp_path, 5, state=b"")
-    assert resuming.load_resume_state(resume_options(tmp_path)) is None
+    with pytest.raises(UserError, match=r"none of the states .* can be used .*5\.state is not whole"):
+        resuming.load_resume_state(resume_options(tmp_path))
 
 
 def test_a_named_state_that_is_damaged_is_an_error(tmp_path: Path) -> None:
     checkpoint(tmp_path, 5, state=b"half")
     opt = resume_options(tmp_path, auto_resume=False)
     opt["path"]["resume_state"] = str(tmp_path / "training_states/5.state")
-    with pytest.raises(ValueError, match=r"path.resume_state: .*5\.state cannot be read"):
+    with pytest.raises(ValueError, match=r"path:resume_state: .*5\.state is not whole"):
         resuming.load_resume_state(opt)
 
 
@@ -218,14 +220,14 @@ def test_a_write_that_stops_half_way_leaves_the_old_file(
     model.save_network(net, "net_g", 7)
     before = (tmp_path / "models/net_g_7.pth").read_bytes()
 
-    def half(content: Any, path: str) -> None:
-        Path(path).write_bytes(before[: len(before) // 2])
+    def half(content: Any, file: Any) -> None:
+        file.write(before[: len(before) // 2])
         raise failure
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", half)
         patch.setattr("time.sleep", lambda seconds: None)
-        with contextlib.suppress(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else CheckpointError):
             model.save_network(net, "net_g", 7)
     assert (tmp_path / "models/net_g_7.pth").read_bytes() == before
     assert model.opt["path"]["models"] == str(tmp_path / "models")
