@@ -14,8 +14,8 @@ import torch
 
 from esc_arch.bridge.mends import resuming
 from esc_arch.bridge.mends.saving import CheckpointError
-from esc_arch.common.errors import UserError
 from esc_arch.common import torchvision_operators
+from esc_arch.common.errors import UserError
 
 # Removes one mend before BasicSR is imported
 WITHOUT = """
