@@ -9,7 +9,7 @@ from typing import Any
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.lock import Lock
-from esc_arch.common.whole_files import replacing
+from esc_arch.common.whole_files import replacing, sweep
 
 Options = dict[str, Any]
 FOLDERS = ("experiments_root", "models", "training_states", "log", "visualization")
@@ -88,6 +88,7 @@ class ExperimentFolder:
         """
         for path in self.paths.values():
             os.makedirs(path, exist_ok=True)
+            sweep(path)
         head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
         with replacing(os.path.join(self.root, self.option_file)) as file:
             file.write(head.encode("utf-8", "surrogateescape") + self.options)

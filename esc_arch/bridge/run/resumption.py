@@ -126,11 +126,8 @@ def networks_must_fit(opt: Options) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if "state_dict" not in lines[0]:
-            raise
+    except UserError as error:
         raise UserError(
-            f"the network of {opt['path']['resume_state']} is not that of the options ({lines[-1][:200].rstrip('.')}); "
+            f"the network of {opt['path']['resume_state']} is not that of the options ({str(error).rstrip('.')}); "
             "resume with the options that it was trained with, or give it as pretrain_network_g to start anew from it."
         ) from error

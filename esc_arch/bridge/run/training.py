@@ -260,8 +260,8 @@ class Training:
             yield
         except CheckpointError as error:
             raise RunError(
-                f"the checkpoint of iteration {self.iteration} cannot be written ({error}); {self.newest()} when the "
-                "disk takes files again."
+                f"the checkpoint of iteration {self.iteration} cannot be written ({error}), so training stops; "
+                f"{self.newest()}."
             ) from error
         except RunError as error:
             raise RunError(f"iteration {self.iteration}: {error}; {self.newest()}.") from error
