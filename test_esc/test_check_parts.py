@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from esc_arch.checks import agreement
 from esc_arch.checks.machine import check_machine
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError
@@ -75,20 +76,74 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
         (edit("datasets:val_1:filename_tmpl", "x2"), r"filename_tmpl is 'x2', but must hold \{\} once"),
         (edit("datasets:val_1:filename_tmpl", "{}{}x2"), r"must hold \{\} once"),
         (edit("datasets:train:gt_size", 33), "gt_size is 33, which scale 2 does not divide; choose 32 or 34"),
-        (edit("logger:wandb", {"project": "p"}), None),
         (edit("logger", {**LOGGER, "use_tb_logger": False}), "logger:wandb:project needs use_tb_logger"),
         (edit("model_type", "SRGANModel"), "the option train:gan_opt is missing, which SRGANModel needs"),
         (edit("model_type", "SRModell"), "model_type: 'SRModell' is unknown; did you mean 'SRModel'"),
     ],
 )  # fmt: skip
-def test_parts_and_their_arguments(tiny_options: Options, change: Change, sentence: str | None) -> None:
+def test_parts_and_their_arguments(tiny_options: Options, change: Change, sentence: str) -> None:
     change(tiny_options)
-    if sentence is None:
-        assert check_options(parsed(tiny_options)) == []
-        return
     with pytest.raises(UserError, match=sentence) as caught:
         check_options(parsed(tiny_options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("package", "change"), [
+    ("wandb", edit("logger", {**LOGGER, "use_tb_logger": True})),
+    ("tensorboard", edit("logger:use_tb_logger", True)),
+])  # fmt: skip
+def test_loggers_that_are_not_installed(
+    tiny_options: Options, monkeypatch: pytest.MonkeyPatch, package: str, change: Change
+) -> None:
+    monkeypatch.setattr(agreement, "_is_installed", lambda name: name != package)
+    change(tiny_options)
+    with pytest.raises(UserError, match=f"needs {package}; pip install {package}"):
+        check_options(parsed(tiny_options))
+    monkeypatch.setattr(agreement, "_is_installed", lambda name: True)
+    assert check_options(parsed(tiny_options)) == []
+
+
+SWINIR = {"type": "SwinIR", "upscale": 2, "img_size": 16, "window_size": 8, "depths": [1], "embed_dim": 12}
+SWINIR |= {"num_heads": [2], "upsampler": "pixelshuffledirect"}
+
+
+def test_patches_that_the_network_does_not_take(tiny_options: Options) -> None:
+    tiny_options.update(network_g=dict(SWINIR), model_type="SwinIRModel")
+    assert check_options(parsed(tiny_options)) == []
+    tiny_options["datasets"]["train"]["gt_size"] = 28
+    with pytest.raises(UserError, match="network_g: SwinIR cannot take LQ patches of 14x14 pixels"):
+        check_options(parsed(tiny_options))
+
+
+def test_images_that_the_model_does_not_pad(tiny_options: Options) -> None:
+    """The validation image has 24 x 20 pixels, and the windows 8 x 8."""
+    tiny_options.update(network_g=dict(SWINIR), model_type="SRModel")
+    with pytest.raises(UserError, match=r"cannot take an image of datasets:val_1 of 20x24 .* ESCModel pads images"):
+        check_options(parsed(tiny_options))
+
+
+def test_results_of_another_size_than_gt(tiny_options: Options) -> None:
+    """The scale of this network has no name of its own."""
+    tiny_options["network_g"] = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 1}
+    with pytest.raises(UserError, match="RRDBNet makes 64x64 pixels of an LQ patch of 16x16, but GT has 32x32"):
+        check_options(parsed(tiny_options))
+
+
+def test_channels(tiny_options: Options) -> None:
+    tiny_options["network_g"] = {"type": "MSRResNet", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2}
+    with pytest.raises(UserError, match="network_g: MSRResNet cannot take LQ patches"):
+        check_options(parsed(tiny_options))
+
+
+def test_discriminator_of_another_patch(tiny_options: Options) -> None:
+    tiny_options.update(
+        model_type="SRGANModel", network_d={"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}
+    )
+    tiny_options["train"].update(
+        gan_opt={"type": "GANLoss", "gan_type": "vanilla"}, optim_d={"type": "Adam", "lr": 1e-4}
+    )
+    with pytest.raises(UserError, match="network_d: VGGStyleDiscriminator cannot take GT patches of 32x32"):
+        check_options(parsed(tiny_options))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import Any
 
@@ -41,6 +42,7 @@ def check_agreement(opt: Options) -> list[str]:
         return told
     _check_patches(opt)
     _check_degradation(opt)
+    _check_kernels(opt["datasets"]["train"])
     return told + _check_schedule(opt["train"]) + _check_intervals(opt)
 
 
@@ -118,6 +120,18 @@ def _check_degradation(opt: Options) -> None:
             raise UserError(f"{name} is {opt[name]}, but one of the three must be above 0.")
 
 
+def _check_kernels(training_set: Options) -> None:
+    for turn in ("", "2"):
+        kernels, shares = training_set.get(f"kernel_list{turn}"), training_set.get(f"kernel_prob{turn}")
+        if kernels is None or shares is None:
+            continue
+        where = f"datasets:train:kernel_prob{turn}"
+        if len(kernels) != len(shares):
+            raise UserError(f"{where} has {len(shares)} numbers for {len(kernels)} kernels of kernel_list{turn}.")
+        if not sum(shares):
+            raise UserError(f"{where} is {shares}, but one of the numbers must be above 0.")
+
+
 def _check_schedule(train: Options) -> list[str]:
     """Check the rate's way through the iterations."""
     total, schedule, told = train["total_iter"], train["scheduler"], []
@@ -166,10 +180,18 @@ def _check_intervals(opt: Options) -> list[str]:
         told.append(
             f"logger:print_freq is {opt['logger']['print_freq']}, above total_iter {total}, so no loss is shown."
         )
+    if opt["logger"]["use_tb_logger"] and not _is_installed("tensorboard"):
+        raise UserError("logger:use_tb_logger needs tensorboard; pip install tensorboard, or set it to false.")
     tracked = (opt["logger"].get("wandb") or {}).get("project")
     if tracked and not opt["logger"]["use_tb_logger"]:
         raise UserError("logger:wandb:project needs use_tb_logger: true, which Weights & Biases reads from.")
+    if tracked and not _is_installed("wandb"):
+        raise UserError("logger:wandb:project needs wandb; pip install wandb, or set project to ~.")
     return told
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _list(numbers: list[int]) -> str:

@@ -33,11 +33,14 @@ class Checked:
         count: images, or pairs of them.
         results: smallest height and smallest width of what the network makes of the images, where they are known.
         has_gt: whether an item holds GT.
+        lq, gt: height and width of the first item, where it holds images.
     """
 
     count: int = 0
     results: list[Size] = field(default_factory=list)
     has_gt: bool = True
+    lq: Size | None = None
+    gt: Size | None = None
 
 
 def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
@@ -62,7 +65,8 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
         raise UserError(f"{where}: {error}.") from error
     found = [_check_one_root(section, where, decode) for section in sections]
     results = [size for part in found for size in part.results]
-    return Checked(sum(part.count for part in found), _smallest(results), all(part.has_gt for part in found))
+    has_gt = all(part.has_gt for part in found)
+    return Checked(sum(part.count for part in found), _smallest(results), has_gt, found[0].lq, found[0].gt)
 
 
 def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
@@ -89,8 +93,14 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
         stack.enter_context(_as_before())
         for root in sizes:
             stack.enter_context(shared_lmdb.opened(dataset[root]))  # closed again, as it was
-        has_gt = "gt" in _first_item(built, dataset, where) if decode else kind != "SingleImageDataset"
-    return Checked(count, _results(dataset, paths, found), has_gt)
+        item = _first_item(built, dataset, where) if decode else {}
+    has_gt = "gt" in item if decode else kind != "SingleImageDataset"
+    return Checked(count, _results(dataset, paths, found), has_gt, _image_size(item, "lq"), _image_size(item, "gt"))
+
+
+def _image_size(item: Options, name: str) -> Size | None:
+    image = item.get(name)
+    return (image.shape[-2], image.shape[-1]) if isinstance(image, torch.Tensor) and image.dim() == 3 else None
 
 
 def _check_root(folder: Any, where: str, backend: Any) -> None:

@@ -16,9 +16,11 @@ from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.checks.data import Checked, check_dataset
 from esc_arch.checks.decoding import Size, one_thread
+from esc_arch.checks.lmdb import show
 from esc_arch.checks.names import check_registered
-from esc_arch.checks.parts import check_arguments, check_parts, first_line, needs_gt
-from esc_arch.checks.table import NAMES
+from esc_arch.checks.networks import build_checked, check_takes
+from esc_arch.checks.parts import check_parts, first_line, needs_gt
+from esc_arch.checks.table import DEGRADING_MODELS, NAMES
 from esc_arch.checks.values import read_values
 from esc_arch.common.errors import UserError
 
@@ -41,58 +43,69 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     Raises:
         UserError: naming the option at fault and what to do.
     """
-    from basicsr.utils.registry import MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
     opt, told = read_values(opt, opt["is_train"])
     if not opt["is_train"] and "train" in opt["datasets"]:
         raise UserError("datasets:train: patches are no pictures to test on; remove it, or call it test_1.")
     check_registered(opt["model_type"], MODEL_REGISTRY, "model_type")
     for key in [key for key in opt if key in NAMES["network_*"]]:
-        check_registered(opt[key].get("type"), _networks(), f"{key}:type")
+        check_registered(opt[key].get("type"), ARCH_REGISTRY, f"{key}:type")
     told += check_agreement(opt)
     _check_model_options(opt)
     told += check_parts(opt)
-    for key in [key for key in opt if key in NAMES["network_*"]]:
-        network = build_checked(opt[key], key)
-        if key == "network_g":
-            _check_scale(opt, network)
-        if not _resumes(opt):
+    networks = {key: build_checked(opt[key], key) for key in opt if key in NAMES["network_*"]}
+    _check_scale(opt, networks["network_g"])
+    if not _resumes(opt):
+        for key, network in networks.items():
             check_pretrained(opt["path"], key, network)
     checked = {phase: check_dataset(data, f"datasets:{phase}", decode) for phase, data in opt["datasets"].items()}
+    if opt["is_train"]:
+        _check_patches(opt, networks, checked["train"])
     for phase, found in checked.items():
         if phase != "train":
             _check_metrics_on(opt, phase, found)
+            _check_whole_images(opt, networks["network_g"], phase, found)
     return told
 
 
-def build_checked(network_opt: Options, where: str) -> nn.Module:
-    """Build a network from its section of the option file.
+def _check_patches(opt: Options, networks: dict[str, nn.Module], found: Checked) -> None:
+    """Check that the networks take the patches of a training, and that results are as large as GT."""
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import MODEL_REGISTRY
 
-    Args:
-        network_opt: `type` and the constructor arguments.
-        where: name of the section, for messages.
-
-    Returns:
-        the network.
-
-    Raises:
-        UserError: the type is unknown, or an argument is unknown, missing or out of range.
-    """
-    arguments = dict(network_opt)
-    name = arguments.pop("type", None)
-    check_registered(name, _networks(), f"{where}:type")
-    factory = _networks().get(name)
-    check_arguments(arguments, factory, where, takes=str(name))
-    try:
-        return factory(**arguments)
-    except (ValueError, TypeError, AssertionError, ArithmeticError, RuntimeError, ImportError, LookupError) as error:
-        raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
+    lq, gt, scale = found.lq, found.gt, opt.get("scale")
+    if opt["model_type"] in DEGRADING_MODELS and opt.get("high_order_degradation", True):
+        gt = opt["gt_size"], opt["gt_size"]
+        lq = gt[0] // opt["scale"], gt[1] // opt["scale"]
+    if lq is None or gt is None or not issubclass(MODEL_REGISTRY.get(opt["model_type"]), SRModel):
+        return
+    made = check_takes(networks["network_g"].train(), opt["network_g"], lq, "network_g", "LQ patches")
+    if made is not None and made != gt:
+        raise UserError(
+            f"network_g: {opt['network_g']['type']} makes {show(made)} pixels of an LQ patch of {show(lq)}, but GT has "
+            f"{show(gt)}; make scale ({scale}) and the arguments of the network agree."
+        )
+    if "network_d" in networks:
+        check_takes(networks["network_d"].train(), opt["network_d"], gt, "network_d", "GT patches")
 
 
-def _networks() -> Any:
-    from basicsr.utils.registry import ARCH_REGISTRY
+def _check_whole_images(opt: Options, network: nn.Module, phase: str, found: Checked) -> None:
+    """Check that the network takes images of any size where the model does not pad them to whole windows."""
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import MODEL_REGISTRY
 
-    return ARCH_REGISTRY
+    model, scale = MODEL_REGISTRY.get(opt["model_type"]), opt.get("scale")
+    if getattr(model, "test", None) is not SRModel.test or not isinstance(scale, int):
+        return
+    for height, width in found.results:
+        size = height // scale, width // scale
+        try:
+            check_takes(network.eval(), opt["network_g"], size, "network_g", f"an image of datasets:{phase}")
+        except UserError as error:
+            raise UserError(
+                f"{str(error).rpartition(';')[0]}; model_type ESCModel pads images to what it takes."
+            ) from error
 
 
 def _check_metrics_on(opt: Options, phase: str, found: Checked) -> None:
