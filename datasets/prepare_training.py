@@ -34,8 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare_training(args.input, args.output, args.scales, args.size, args.step, args.workers, args.keep_images)
     except OSError as error:
         raise UserError(str(error)) from error
-    except KeyboardInterrupt:
-        raise UserError("Stopped; the same command goes on from here.") from None
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_goes_on_after_being_killed(tmp_path: Path) -> None:
     before = {tile: tile.stat().st_mtime_ns for tile in tiles}
     assert not list(out.glob("*.lmdb"))
     for place in (out / "HR_sub", marks, marks.parent):  # what a kill in the middle of writing leaves, here for certain
-        (place / ".name.1.part").write_bytes(b"half")
+        (place / ".esc-1-abcdef.part").write_bytes(b"half")
 
     _prepare(folder, out, keep_images=True)
     _prepare(folder, tmp_path / "uninterrupted")
@@ -162,7 +162,7 @@ def test_goes_on_from_any_remains(photographs: Path, tmp_path: Path) -> None:
     tile = out / "LR_bicubic_X3_sub" / "coffee_s005.png"
     tile.write_bytes(tile.read_bytes()[:-20])
     (out / "LR_bicubic_X4_sub" / "strip_s001.png").unlink()
-    (out / "HR_sub" / ".dot_s001.png.1.part").write_bytes(b"half")
+    (out / "HR_sub" / ".esc-1-abcdef.part").write_bytes(b"half")
     (out / ".prepare" / "images" / "dot.json").write_bytes(b"")
     (out / "HR_sub.partial.lmdb").mkdir()
     (out / "HR_sub.partial.lmdb" / "data.mdb").write_bytes(b"half")

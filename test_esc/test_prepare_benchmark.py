@@ -72,13 +72,13 @@ def test_existing_files_are_verified_and_never_overwritten(tmp_path: Path) -> No
     _folder(root / "HR")
     prepare_benchmark(root / "HR", "Set2", tmp_path, workers=2)  # the HR images may be in place already
     (root / "LR_bicubic" / "X4" / "catx4.png").unlink()
-    (root / "HR" / ".cat.png.1.part").touch()
+    (root / "HR" / ".esc-1-abcdef.part").touch()
     before = _files(root)
     prepare_benchmark(root / "HR", "Set2", tmp_path, workers=2)
     after = _files(root)
     assert set(after) - set(before) == {"LR_bicubic/X4/catx4.png"}
-    assert {name: after[name] for name in before if name != "HR/.cat.png.1.part"}.items() <= before.items()
-    assert "HR/.cat.png.1.part" not in after
+    assert {name: after[name] for name in before if name != "HR/.esc-1-abcdef.part"}.items() <= before.items()
+    assert "HR/.esc-1-abcdef.part" not in after
 
     other = _folder(tmp_path / "in")
     cv2.imwrite(str(other / "cat.png"), 255 - _photograph(*SHAPES["cat"]))

@@ -120,9 +120,11 @@ def test_truncated_image_is_named(tmp_path: Path, extension: str) -> None:
         read_image(path)
 
 
-def test_float_image_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((20, 20), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(UserError, match=r"float\.tif does not hold 8 or 16 bit"):
+def test_float_image_is_read_where_its_range_is_known(tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "float.tif")
+    assert np.unique(read_image(tmp_path / "float.tif")).tolist() == [128]
+    Image.fromarray(np.full((20, 20), 300, np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(UserError, match=r"float\.tif .*: replace or remove it"):
         read_image(tmp_path / "float.tif")
 
 
@@ -149,7 +151,7 @@ def test_failed_write_leaves_the_file_and_no_remains(tmp_path: Path, monkeypatch
     path = tmp_path / "image.png"
     path.write_bytes(b"before")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         write_png(path, np.zeros((8, 8, 3), np.uint8))
     assert os.listdir(tmp_path) == ["image.png"]
     assert path.read_bytes() == b"before"
@@ -162,7 +164,7 @@ def test_images_are_listed_by_extension(tmp_path: Path) -> None:
         list_images(tmp_path)
     for name in ("b.PNG", "a.jpeg", "._a.png", "notes.txt", "c.TIF"):
         (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.TIF"]
+    assert [path.name for path in list_images(tmp_path)[0]] == ["a.jpeg", "b.PNG", "c.TIF"]
 
 
 def _work(job: str) -> None:
@@ -178,7 +180,9 @@ def _work(job: str) -> None:
 
 def test_parallel_run_finishes_the_good_jobs_and_names_the_bad(tmp_path: Path) -> None:
     jobs = [f"{tmp_path}/{name}" for name in ("bad1", "one", "bad2", "two", "bad3", "bad4", "three")]
-    with pytest.raises(UserError, match=r"^bad1 is bad\. bad2 is bad\. bad3 is bad\. \(and 1 more images\)$"):
+    with pytest.raises(
+        UserError, match="^" + "\nError: ".join(rf"bad{number} is bad\." for number in (1, 2, 3, 4)) + "$"
+    ):
         run_parallel(_work, jobs, workers=2)
     assert sorted(os.listdir(tmp_path)) == ["one", "three", "two"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.ending import going_on_when_repeated
+from esc_arch.common.errors import UserError, printable
+from esc_arch.common.whole_files import sweep, try_folder
+from esc_arch.prepare.alone import working_alone
 from esc_arch.prepare.images import (
     crop_to_multiple,
     downscale,
     image_size,
     list_images,
     read_image,
-    remove_partial_files,
     write_png,
 )
-from esc_arch.prepare.parallel import run_parallel
+from esc_arch.prepare.parallel import faults_in_words, run_parallel
 
 _SUFFIXES = (r"_SRF_\d+_HR", r"_HR")
+_LONGEST_NAME, _DIGEST = 255, 10  # bytes that file systems take, and those of them that tell long names apart
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,21 @@ def prepare_benchmark(
     if Path(name).name != name:
         raise UserError(f"--name {name!r} must be a single folder name, such as Set5.")
     root = Path(output) / name
-    pairs = _survey(Path(folder), scales[-1])
+    pairs, faults = _survey(Path(folder), scales)
+    good = [pair for pair in pairs if pair.path not in faults]
+    if not good:
+        raise faults_in_words(list(faults.values()))
     expected = {root / "HR": {f"{pair.name}.png" for pair in pairs}}
     expected |= {_lq_folder(root, scale): {f"{pair.name}x{scale}.png" for pair in pairs} for scale in scales}
     for place, names in expected.items():
-        place.mkdir(parents=True, exist_ok=True)
+        try_folder(str(place))
         for extra in sorted({path.name for path in place.iterdir() if not path.name.startswith(".")} - names):
             raise UserError(f"{place / extra} does not belong to the images of {folder}: move or delete it.")
-    run_parallel(functools.partial(_make, root=root, scales=scales), pairs, workers, name)
     for place in expected:
-        remove_partial_files(place)
+        sweep(place)
+    make = functools.partial(_make, root=root, scales=scales)
+    with working_alone(root), going_on_when_repeated():
+        run_parallel(make, good, workers, name, list(faults.values()))
     print(f"{root}: verified, {len(pairs)} images, HR and LR x{', x'.join(map(str, scales))}")
 
 
@@ -77,28 +87,51 @@ def _lq_folder(root: Path, scale: int) -> Path:
     return root / "LR_bicubic" / f"X{scale}"
 
 
-def _survey(folder: Path, largest_scale: int) -> list[Pair]:
-    paths = list_images(folder)
+def _survey(folder: Path, scales: Sequence[int]) -> tuple[list[Pair], dict[Path, str]]:
+    """Find the images and their names; and why those at fault cannot be used."""
+    largest_scale = scales[-1]
+    paths, faults = list_images(folder)
     for path in paths:
         if path.stem.endswith("_LR"):
             raise UserError(f"{path} looks like an LR image by its name: give a folder with HR images only.")
-        if min(image_size(path)) < 2 * largest_scale:
-            raise UserError(f"{path} is too small for scale {largest_scale}: remove it.")
+        if path in faults:
+            continue
+        try:
+            if min(image_size(path)) < 2 * largest_scale:
+                faults[path] = f"{printable(str(path))} is too small for scale {largest_scale}: remove it."
+        except UserError as error:
+            faults[path] = str(error)
     names = [path.stem for path in paths]
     for suffix in _SUFFIXES:
         stripped = [re.sub(rf"{suffix}$", "", name) for name in names]
         if all(short and short != name for short, name in zip(stripped, names, strict=True)):
             names = stripped
+    room = _LONGEST_NAME - len(f"x{largest_scale}.png")
+    names = [_shortened(name, room) for name in names]
     owners: dict[str, Path] = {}
     for path, name in zip(paths, names, strict=True):
         if name in owners:
-            raise UserError(f"{owners[name]} and {path} would both be stored as {name}.png: rename or remove one.")
+            raise UserError(
+                f"{printable(str(owners[name]))} and {printable(str(path))} would both be stored as "
+                f"{printable(name)}.png: rename or remove one."
+            )
         owners[name] = path
-    return [Pair(path, name) for name, path in owners.items()]
+    return [Pair(path, name) for name, path in owners.items()], faults
 
 
-def _make(pair: Pair, root: Path, scales: Sequence[int]) -> None:
-    image = read_image(pair.path)
+def _shortened(name: str, room: int) -> str:
+    """Cut a name to so many bytes, as a file system counts them, and tell it from others by a digest."""
+    if len(os.fsencode(name)) <= room:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:_DIGEST]
+    while len(os.fsencode(name)) > room - 1 - _DIGEST:
+        name = name[:-1]
+    return f"{name}_{digest}"
+
+
+def _make(pair: Pair, root: Path, scales: Sequence[int]) -> list[str]:
+    notes: list[str] = []
+    image = read_image(pair.path, notes)
     gt = root / "HR" / f"{pair.name}.png"
     if not gt.exists():
         write_png(gt, image)
@@ -113,3 +146,4 @@ def _make(pair: Pair, root: Path, scales: Sequence[int]) -> None:
             raise UserError(
                 f"{lq} is {height} x {width}, not {image.shape[0]} x {image.shape[1]} / {scale}: move or delete it."
             )
+    return notes

@@ -2,86 +2,124 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from basicsr.utils.matlab_functions import imresize
-from PIL import Image
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, printable
+from esc_arch.common.whole_files import replacing
+from esc_arch.pictures.decoding import open_image
+from esc_arch.pictures.finding import Found, in_words
+from esc_arch.pictures.formats import FORMATS, HEAD, sniff
+from esc_arch.pictures.metadata import load_exif, orientation_of
+from esc_arch.pictures.reading import read_picture
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-_EXIF_ORIENTATION = 0x0112
+_MOST_PIXELS = 2**31
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the images directly in a folder, sorted by name; hidden files are left out.
+def list_images(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """List the images directly in a folder, by name; leftovers of systems and hidden files are left out.
+
+    Returns:
+        the images, those at fault as well, and why the latter cannot be read (links that lead nowhere, for instance).
 
     Raises:
         UserError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
-        raise UserError(f"Input folder {folder} does not exist or is not a folder.")
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+        raise UserError(f"Input folder {printable(str(folder))} does not exist or is not a folder.")
+    found = Found()
+    found.add_folder(str(folder), below=False)
+    faults = {Path(path): problem for path, problem in found.problems.items()}
+    paths = [path for path in (*(Path(path) for path, _ in found.pictures), *faults) if not path.name.startswith(".")]
     if not paths:
-        kinds = ", ".join(extension[1:] for extension in EXTENSIONS)
-        raise UserError(f"Input folder {folder} holds no images ({kinds}); name the folder that holds them directly.")
-    return sorted(paths)
+        passed = in_words(found.passed)
+        raise UserError(
+            f"Input folder {printable(str(folder))} holds no images ({', '.join(suffix[1:] for suffix in FORMATS)}); "
+            "name the folder that holds them directly." + (f" There were {passed}." if passed else "")
+        )
+    return sorted(paths), faults
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Read the height and width of an image from its header, as `read_image` will return it.
+    """Read the height and width of an image as `read_image` will return it, from its header where that tells all.
 
     Raises:
-        UserError: the file is no image.
+        UserError: the file is no image that can be read.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # getexif() would decode all of a PNG to look behind the pixels; the size of a TIFF is turned already
-            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-    except Exception as error:  # a damaged header may raise anything at all
-        raise _unreadable(path, error) from error
-    return (width, height) if turned else (height, width)
+        with path.open("rb") as stream:
+            kind = sniff(stream.read(HEAD))
+            stream.seek(0)
+            if kind == "PNG":
+                size = _png_size(stream)
+                if size is not None:
+                    return size
+            elif kind in ("JPEG", "BMP"):
+                with open_image(str(path), stream, kind) as image:
+                    width, height = image.size
+                    xmp = image.info.get("xmp")
+                    turn = orientation_of(load_exif(image.info.get("exif")), xmp if isinstance(xmp, bytes) else b"")
+                return (width, height) if turn >= 5 else (height, width)
+    except Exception:  # a damaged header may raise anything at all; reading it whole tells why
+        return read_image(path).shape[:2]
+    return read_image(path).shape[:2]
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image as 8 bit colour.
+def _png_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """Read the size of a PNG from its header; None where it has chunks that may say that it is to be turned."""
+    position = stream.seek(len(_PNG_SIGNATURE))
+    size = None
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        begin = stream.read(min(length, len(b"Raw profile type")))
+        if name == b"IHDR":
+            width, height = struct.unpack(">II", begin[:8])
+            size = height, width
+        if name == b"eXIf" or begin.startswith((b"XML:com.adobe.xmp", b"XML:com.adobe.xm", b"Raw profile type")):
+            return None
+        position = stream.seek(position + 12 + length)
+    return size
+
+
+def read_image(path: Path, notes: list[str] | None = None) -> np.ndarray:
+    """Read an image as 8 bit colour, by the reader that `upscale` has.
 
     16 bit samples are scaled to 8 bit and rounded, grey is repeated to three channels, alpha is dropped, a palette is
-    looked up, and the EXIF orientation is applied.
+    looked up, CMYK is converted, and the EXIF orientation is applied.
+
+    Args:
+        path: the file.
+        notes: gets a sentence where something of the image is lost that can be seen.
 
     Returns:
         (H, W, 3) uint8, BGR as everywhere in BasicSR.
 
     Raises:
-        UserError: the file is damaged, truncated or not of 8 or 16 bit.
+        UserError: the file is damaged, truncated or of another kind.
     """
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as whole:
-            whole.load()  # OpenCV may return a truncated image as if it were whole; Pillow raises
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except Exception as error:  # damaged data may raise anything at all
-        raise _unreadable(path, error) from error
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path} does not hold 8 or 16 bit samples: convert it to PNG or remove it.")
+        pixels = read_picture(str(path), _MOST_PIXELS).pixels
+    except UserError as error:
+        reason = printable(str(error).replace(str(path), "").strip().partition("\n")[0]).rstrip(".")
+        if not reason.startswith("cannot be read"):
+            reason = f"cannot be read ({reason})"
+        raise UserError(f"{printable(str(path))} {reason}: replace or remove it.") from error
+    colours = 1 if pixels.shape[2] < 3 else 3
+    if notes is not None and pixels.shape[2] > colours and (pixels[..., -1] < np.iinfo(pixels.dtype).max).any():
+        notes.append(f"{printable(str(path))} has transparent pixels, whose colours are taken as if they were seen.")
+    image = pixels[..., :colours]
     if image.dtype == np.uint16:
-        image = (image.astype(np.uint32) + 128) // 257  # 65535 / 255 = 257
-    return image.astype(np.uint8)
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return UserError(f"{path} cannot be read as an image ({reason}): replace or remove it.")
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
+    return np.ascontiguousarray(np.repeat(image, 3, axis=2) if colours == 1 else image[..., ::-1])
 
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
@@ -128,20 +166,9 @@ def tile_positions(length: int, size: int, step: int) -> list[int]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside its place and rename it: a name stands for a whole file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove what a killed `write_atomically` left in a folder."""
-    for partial in folder.glob(".*.part"):
-        partial.unlink()
+    """Write a file whole or not at all: a name stands for a whole file."""
+    with replacing(path) as stream:
+        stream.write(data)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,10 +18,9 @@ from tqdm import tqdm
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.processes import clean_processes
+from esc_arch.common.whole_files import DiskError
 
 Job = TypeVar("Job")
-
-_SHOWN = 3
 
 
 def default_workers() -> int:
@@ -29,24 +29,32 @@ def default_workers() -> int:
 
 
 def run_parallel(
-    function: Callable[[Job], None], jobs: Sequence[Job], workers: int | None = None, description: str = ""
+    function: Callable[[Job], list[str] | None],
+    jobs: Sequence[Job],
+    workers: int | None = None,
+    description: str = "",
+    faults: Sequence[str] = (),
 ) -> None:
     """Call `function(job)` for all jobs, in no particular order.
 
     Args:
-        function: must be picklable; raises UserError when a job's input is at fault.
+        function: must be picklable; raises UserError when a job's input is at fault, and may return what is to be
+            noted about it.
         jobs: picklable arguments.
         workers: number of processes; None for one per CPU core.
         description: label of the progress bar.
+        faults: what was found to be at fault before, to be told with the rest.
 
     Raises:
-        UserError: jobs failed; the others were all finished before it is raised. Or a worker process was killed.
+        DiskError: the disk is full; no further jobs are started.
+        UserError: jobs failed, which are all named; the others were all finished before it is raised. Or a worker
+            process was killed.
         OSError: writing failed; no further jobs are started.
     """
     workers = default_workers() if workers is None else workers
     if workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}.")
-    faults: list[str] = []
+    faults, notes = list(faults), list[str]()
     count = max(1, min(workers, len(jobs)))
     module = getattr(function, "func", function).__module__  # of a functools.partial, what it calls
     executor = ProcessPoolExecutor(count, clean_processes([module]), initializer=_start_worker)
@@ -54,7 +62,9 @@ def run_parallel(
         futures = [executor.submit(function, job) for job in jobs]
         for future in tqdm(as_completed(futures), total=len(futures), desc=description, unit="image"):
             try:
-                future.result()
+                notes += future.result() or []
+            except DiskError:
+                raise
             except UserError as error:
                 faults.append(str(error))
     except BrokenProcessPool as error:
@@ -63,17 +73,23 @@ def run_parallel(
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
+    for note in sorted(notes):
+        print(f"Note: {note}", file=sys.stderr)
     if faults:
-        faults.sort()
-        more = f" (and {len(faults) - _SHOWN} more images)" if len(faults) > _SHOWN else ""
-        raise UserError(" ".join(faults[:_SHOWN]) + more)
+        raise faults_in_words(faults)
+
+
+def faults_in_words(faults: Sequence[str]) -> UserError:
+    """Name everything that is at fault, a line each."""
+    return UserError("\nError: ".join(sorted(faults)))
 
 
 def _start_worker() -> None:
     # one image per process and core is faster than several threads per image
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the parent to answer, while this finishes its image
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

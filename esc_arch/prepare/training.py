@@ -8,14 +8,19 @@ crop a patch from it.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.ending import going_on_when_repeated
+from esc_arch.common.errors import UserError, printable
+from esc_arch.common.whole_files import sweep, try_folder
+from esc_arch.prepare.alone import working_alone
 from esc_arch.prepare.databases import Shapes, lmdb_fault, write_lmdb
 from esc_arch.prepare.images import (
     crop_to_multiple,
@@ -24,14 +29,15 @@ from esc_arch.prepare.images import (
     is_whole_png,
     list_images,
     read_image,
-    remove_partial_files,
     tile_positions,
     write_atomically,
     write_png,
 )
-from esc_arch.prepare.parallel import run_parallel
+from esc_arch.prepare.parallel import faults_in_words, run_parallel
 
 _GIB = 2**30
+_LONGEST_KEY = 200  # characters
+_DIGEST = 10  # of them
 
 
 @dataclass(frozen=True)
@@ -143,48 +149,93 @@ def prepare_training(
         OSError: reading or writing failed.
     """
     plan = Plan(Path(output), tuple(sorted(set(scales))), size, step, prefix)
-    sources = _survey([Path(folder) for folder in inputs], plan)
+    sources, faults = _survey([Path(folder) for folder in inputs], plan)
+    if not sources:
+        raise faults_in_words(faults)
     shapes = {name: _shapes(sources, plan, factor) for name, factor in plan.outputs.items()}
     pending = [name for name in plan.outputs if not plan.lmdb(name).exists()]
     for name in plan.outputs.keys() - set(pending):
         fault = lmdb_fault(plan.lmdb(name), shapes[name])
+        if fault and faults:
+            raise faults_in_words(faults)
         if fault:
             raise UserError(
                 f"{plan.lmdb(name)} exists and does not belong to these inputs and settings ({fault}): move or delete "
                 "it and run again."
             )
-    if pending:
-        _claim(plan)
-        _check_space(sources, plan, pending)
-        run_parallel(functools.partial(_cut, plan=plan, outputs=pending), sources, workers, "Sub-images")
-        for name in pending:
-            write_lmdb(plan.output / name, shapes[name], plan.lmdb(name))
-    if plan.state.exists():
-        _tidy(plan, keep_images)
+    if faults and not pending:
+        raise faults_in_words(faults)
+    if pending or plan.state.exists():
+        try_folder(str(plan.output))
+        with working_alone(plan.output), going_on_when_repeated():
+            if pending:
+                _make(plan, sources, shapes, pending, workers, faults)
+            _tidy(plan, keep_images)
     for name in plan.outputs:
         _summarise(plan.lmdb(name), shapes[name], "made" if name in pending else "was there already")
 
 
-def _survey(folders: list[Path], plan: Plan) -> list[Source]:
-    sources: dict[str, Source] = {}
-    for path in (path for folder in folders for path in list_images(folder)):
-        key = _key(path.stem)
-        if key in sources:
-            raise UserError(
-                f"{sources[key].path} and {path} would both be stored as {key}: rename one of them, or leave it out."
-            )
-        height, width = (side - side % plan.multiple for side in image_size(path))
-        if min(height, width) < 2 * max(plan.scales, default=1):
-            raise UserError(f"{path} is too small for scale {max(plan.scales, default=1)}: remove it.")
-        sources[key] = Source(path, key, height, width)
-    return list(sources.values())
+def _make(
+    plan: Plan,
+    sources: list[Source],
+    shapes: dict[str, Shapes],
+    pending: list[str],
+    workers: int | None,
+    faults: list[str],
+) -> None:
+    """Cut the sub-images, and pack them where all inputs are without fault."""
+    _claim(plan)
+    _sweep(plan)
+    _check_space(sources, plan, pending)
+    run_parallel(functools.partial(_cut, plan=plan, outputs=pending), sources, workers, "Sub-images", faults)
+    for name in pending:
+        write_lmdb(plan.output / name, shapes[name], plan.lmdb(name))
+
+
+def _survey(folders: list[Path], plan: Plan) -> tuple[list[Source], list[str]]:
+    """Find the images that can be used; and why others cannot."""
+    owners: dict[str, Path] = {}
+    sources: list[Source] = []
+    faults: list[str] = []
+    for folder in folders:
+        paths, problems = list_images(folder)
+        faults += problems.values()
+        for path in paths:
+            key = _key(path.stem)
+            if key in owners:
+                raise UserError(
+                    f"{printable(str(owners[key]))} and {printable(str(path))} would both be stored as {key}: rename "
+                    "one of them, or leave it out."
+                )
+            owners[key] = path
+            if path in problems:
+                continue
+            try:
+                height, width = (side - side % plan.multiple for side in image_size(path))
+            except UserError as error:
+                faults.append(str(error))
+                continue
+            if min(height, width) < 2 * max(plan.scales, default=1):
+                largest = max(plan.scales, default=1)
+                faults.append(f"{printable(str(path))} is too small for scale {largest}: remove it.")
+            else:
+                sources.append(Source(path, key, height, width))
+    return sources, faults
 
 
 def _key(stem: str) -> str:
-    """Spell a file name as LMDB key: BasicSR ends a key at the first dot and encodes it as ASCII."""
-    return "".join(
+    """Spell a file name as LMDB key: BasicSR ends a key at the first dot and encodes it as ASCII.
+
+    The key names a file while it is made, with the number of the sub-image behind it, and LMDB takes 511 bytes: a long
+    one is cut, and a digest of the name tells it from others.
+    """
+    key = "".join(
         "_" if char == "." else char if char.isascii() and char.isprintable() else f"_u{ord(char):04x}" for char in stem
     )
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:_DIGEST]
+    return f"{key[: _LONGEST_KEY - _DIGEST - 1]}_{digest}"
 
 
 def _shapes(sources: list[Source], plan: Plan, factor: int) -> Shapes:
@@ -234,11 +285,12 @@ def _mark_file(plan: Plan, source: Source) -> Path:
     return plan.state / "images" / f"{source.key}.json"
 
 
-def _cut(source: Source, plan: Plan, outputs: list[str]) -> None:
+def _cut(source: Source, plan: Plan, outputs: list[str]) -> list[str]:
+    notes: list[str] = []
     if _is_done(source, plan, outputs):
-        return
+        return notes
     mark = source.mark(outputs)
-    image = crop_to_multiple(read_image(source.path), plan.multiple)
+    image = crop_to_multiple(read_image(source.path, notes), plan.multiple)
     if image.shape[:2] != (source.height, source.width):
         raise UserError(f"{source.path} has another size than its header says: convert it to PNG or remove it.")
     for name in outputs:
@@ -247,6 +299,7 @@ def _cut(source: Source, plan: Plan, outputs: list[str]) -> None:
         for key, (top, left, height, width) in source.tiles(plan, factor).items():
             write_png(plan.output / name / f"{key}.png", whole[top : top + height, left : left + width])
     write_atomically(_mark_file(plan, source), json.dumps(mark).encode())
+    return notes
 
 
 def _is_done(source: Source, plan: Plan, outputs: list[str]) -> bool:
@@ -264,15 +317,15 @@ def _is_done(source: Source, plan: Plan, outputs: list[str]) -> bool:
 
 def _tidy(plan: Plan, keep_images: bool) -> None:
     for name in plan.outputs:
-        if keep_images:
-            remove_partial_files(plan.output / name)
-        elif (plan.output / name).exists():
+        if not keep_images and (plan.output / name).exists():
             shutil.rmtree(plan.output / name)
-    if keep_images:
-        remove_partial_files(plan.state)
-        remove_partial_files(plan.state / "images")
-    else:
+    if not keep_images:
         shutil.rmtree(plan.state)
+
+
+def _sweep(plan: Plan) -> None:
+    for folder in (*(plan.output / name for name in plan.outputs), plan.state, plan.state / "images"):
+        sweep(folder)
 
 
 def _summarise(path: Path, shapes: Shapes, origin: str) -> None:
