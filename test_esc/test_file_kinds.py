@@ -166,6 +166,8 @@ def test_places_without_a_file(tmp_path: Path) -> None:
         esc_arch.load(tmp_path / "folder")
     with pytest.raises(UserError, match=r"nowhere\.pth is neither a file nor weights that come with this package"):
         esc_arch.load(tmp_path / "nowhere.pth")
+    with pytest.raises(UserError, match="is an address; download"):
+        esc_arch.load("https://example.org/ESC.pth")
     with pytest.raises(UserError, match="does not exist"):
         read_weights(str(tmp_path / "nowhere.pth"))
     with pytest.raises(UserError, match="is a device"):

@@ -152,9 +152,30 @@ def test_a_part_of_a_network_is_a_start_where_that_is_allowed(tmp_path: Path) ->
     assert all(torch.equal(loaded[name], tensor) for name, tensor in part.items())
 
 
-def test_the_log_says_what_was_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_shapes_are_left_out_where_that_is_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+    wider = {**W, "last.weight": torch.zeros(5, 16, 3, 3)}
+    path = path_options(write(tmp_path / "w.pth", wider), strict=False)
+    check(path)
+    with caplog.at_level(logging.WARNING, "basicsr"):
+        loaded = model(path).net_g.state_dict()
+    assert "has nothing that fits 1 tensors, last.weight first" in caplog.text
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in W.items() if name != "last.weight")
+
+
+def test_another_scale_is_converted_strictly_or_not(tmp_path: Path) -> None:
+    file = write(tmp_path / "w.pth", {"params": made(upscaling_factor=4)})
+    strict, loose = (dict(model(path_options(file, strict=way)).net_g.state_dict()) for way in (True, False))
+    assert equal(strict, loose)
+
+
+def test_the_log_says_what_was_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
     file = write(tmp_path / "w.pth", {"state_dict": under("model.")})
     with caplog.at_level(logging.INFO, "basicsr"):
-        logging.getLogger("basicsr").propagate = True
         model(path_options(file))
     assert f"Loading ESC model from {file}, what is in state_dict.model." in caplog.text

@@ -112,6 +112,18 @@ FORMS: dict[str, Any] = {
         }
     },
     "average within": {**OTHER, **under("ema.")},
+    "average of parameters alone": {
+        "model": {**OTHER, "to_img.bias": W["to_img.bias"]},
+        "ema": {"shadow": {name: tensor for name, tensor in W.items() if name != "to_img.bias"}, "decay": 0.9},
+    },
+    "state of a module, with versions of its parts": randomise(ESC(**TINY)).state_dict(),
+    "DeepSpeed": {
+        "module": W,
+        "ds_version": "0.15",
+        "ds_config": {"a": [1]},
+        "lr_scheduler": {"x": {"y": torch.ones(1)}},
+    },
+    "few tensors beside a strange name": {"my_network": W, "best_loss": torch.tensor(0.1)},
     "GAN": {"net_g": W, "net_d": D, "opt_g": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}},
     "GAN in one dictionary": {"state_dict": {**under("generator."), **under("discriminator.", D)}},
     "GAN with its loss": {**under("net_g."), **under("net_d.", D), **under("cri_perceptual.vgg.", D)},
@@ -179,6 +191,12 @@ def test_a_part_of_an_unknown_network_is_not_taken_for_the_whole(tmp_path: Path)
     file = saved(tmp_path / "a.pth", {**under("first."), **under("second.", {"conv.weight": torch.zeros(3)})})
     with pytest.raises(UserError):
         esc_arch.load(file)
+
+
+def test_few_tensors_do_not_hide_other_networks(tmp_path: Path) -> None:
+    weights = {f"layer.{index}.weight": torch.zeros(2) for index in range(20)}
+    file = saved(tmp_path / "a.pth", {"my_network": weights, "best_loss": torch.tensor(0.1)})
+    assert equal(read_weights(file), weights)
 
 
 def test_what_is_meant_can_be_said(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def read_checkpoint(file: str, param_key: str | None, where: str, network: nn.Mo
     Raises:
         UserError: the file is missing, damaged, or has no such entry.
     """
-    if not os.path.exists(file):
+    if not isinstance(file, str) or not os.path.exists(file):
         raise UserError(f"{where}: {file} does not exist; give the path of a checkpoint, or ~ for none.")
     try:
         return read_weights(file, entry=param_key, names=network.state_dict().keys())

@@ -19,18 +19,25 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict
         strict: all names must be those of the network; otherwise what fits is loaded, one tensor at least.
 
     Returns:
-        names of the network for which there is nothing in the weights.
+        names of the network for which nothing was loaded.
 
     Raises:
         UserError: they do not fit; the message is the first reason alone.
     """
-    if not strict:
-        own = network.state_dict()
-        if own and not any(name in own and own[name].shape == tensor.shape for name, tensor in weights.items()):
-            raise UserError("nothing in it has the name and shape of a tensor of the network")
+    own = network.state_dict()
+    if not strict and own and not any(name in own and own[name].shape == t.shape for name, t in weights.items()):
+        raise UserError("nothing in it has the name and shape of a tensor of the network")
     try:
         return list(network.load_state_dict(weights, strict=strict).missing_keys)
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        if not strict:
+            return _load_what_fits(network, weights)
         # torch's first line names the class, the second the first reason
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise UserError(lines[min(1, len(lines) - 1)].rstrip(". ")[:200]) from error
+
+
+def _load_what_fits(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    own = network.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    return list(network.load_state_dict(fitting, strict=False).missing_keys)

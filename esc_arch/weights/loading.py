@@ -40,6 +40,8 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
     if given in names:
         return str(BUNDLED / (given + SUFFIX))
     file = os.path.expanduser(given)
+    if "://" in given:
+        raise UserError(f"{given} is an address; download the checkpoint and give its path.")
     if not os.path.lexists(file):
         known = ", ".join(names) or "there are none"
         raise UserError(f"{given} is neither a file nor weights that come with this package ({known}).")

@@ -43,9 +43,14 @@ def load_network(
     net = self.get_bare_model(net)
     name = type(net).__name__
     weights, where = find_weights(load_path, entry=param_key, names=net.state_dict().keys())
-    get_root_logger().info(f"Loading {name} model from {load_path}, what is in {where}.")
-    self._print_different_keys_loading(net, weights, strict)
+    logger = get_root_logger()
+    logger.info(f"Loading {name} model from {load_path}, what is in {where}.")
+    self._print_different_keys_loading(net, weights)
     try:
-        load_into(net, weights, strict=strict)
+        missing = load_into(net, weights, strict=strict)
+        if missing:
+            logger.warning(
+                f"{load_path} has nothing that fits {len(missing)} tensors, {missing[0]} first: they stay as new."
+            )
     except UserError as error:
         raise UserError(f"{load_path} does not fit {name} ({error}); choose a checkpoint of this network.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,16 +38,18 @@ class Candidate:
         """The place, for messages."""
         return ".".join(self.words) or "the top"
 
-    def claim(self, average: bool) -> tuple[bool, bool, bool, int]:
+    def claim(self, average: bool, largest: int) -> tuple[bool, bool, bool, bool, int]:
         """Say how likely these are the weights that are meant: the smaller, the likelier.
 
         Args:
             average: the average of weights is preferred to the weights.
+            largest: number of tensors of the largest candidate; a few tensors beside it are counters.
         """
         place = 0 if self.words[-1:] and self.words[-1] in USUAL else 1 if self.words and is_network(self.words) else 2
         if self.words and place == 2:
             place = 3
-        return not self.known, is_other(self.words), is_ema(self.words) is not average, place
+        few = 10 * len(self.weights) < largest
+        return not self.known, few, is_other(self.words), is_ema(self.words) is not average, place
 
 
 def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Candidate:
@@ -78,16 +80,24 @@ def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Ca
             found = ", ".join(dict.fromkeys(candidate.where for candidate in candidates))
             raise UserError(f"has no entry {entry!r} with weights (found: {found}); set param_key accordingly")
         candidates = named or candidates
-    average = entry != "params"
-    best = min(candidate.claim(average) for candidate in candidates)
-    chosen, *others = (candidate for candidate in candidates if candidate.claim(average) == best)
+    average, largest = entry != "params", max(len(candidate.weights) for candidate in candidates)
+    claims = [candidate.claim(average, largest) for candidate in candidates]
+    chosen, *others = (candidate for candidate, claim in zip(candidates, claims, strict=True) if claim == min(claims))
     for other in others:
         if not _equal(chosen.weights, other.weights):
             raise UserError(
                 f"holds different weights in {chosen.where} and in {other.where}, and nothing says which are meant; "
                 "save those alone"
             )
-    return chosen
+    return _completed(chosen, candidates) if is_ema(chosen.words) else chosen
+
+
+def _completed(average: Candidate, candidates: list[Candidate]) -> Candidate:
+    """Add to an average of the parameters what is not averaged, as buffers are not, from the weights beside it."""
+    for other in candidates:
+        if other.known and not is_ema(other.words) and average.weights.keys() < other.weights.keys():
+            return replace(average, weights={**other.weights, **average.weights})
+    return average
 
 
 def _candidates(content: Any, entry: str | None, names: Collection[str] | None) -> Iterator[Candidate]:

@@ -83,6 +83,8 @@ def _head(file: str) -> tuple[bytes, int]:
         with open(file, "rb") as stream:
             return stream.read(HEAD), status.st_size
     except (FileNotFoundError, NotADirectoryError) as error:
+        if "://" in file:
+            raise UserError(f"{file} is an address; download the checkpoint and give its path.") from error
         raise UserError(f"{file} does not exist; give the path of a checkpoint.") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error}); {CHOOSE}.") from error
