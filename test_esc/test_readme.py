@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import TINY, randomise
 from PIL import Image
@@ -33,6 +34,14 @@ def test_upscale_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     names: dict[str, Any] = {}
     exec(example("upscale_image"), names)
     assert names["enlarged"].shape == (18, 24, 3)
+
+
+def test_weights_in_the_wrapping_of_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example("mine.ckpt"), names)
+    loaded = names["network"].state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in names["weights"].items())
 
 
 def test_conv_attn_in_a_network_of_ones_own() -> None:
