@@ -59,7 +59,7 @@ def test_views_and_uniform_alpha() -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros(3), np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2)), np.zeros((0, 2), "u1")]
+    "image", [np.zeros(3), np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2), complex), np.zeros((0, 2), "u1")]
 )
 def test_other_arrays_are_refused(image: np.ndarray[Any, Any]) -> None:
     with pytest.raises(ValueError, match="image must have shape"):

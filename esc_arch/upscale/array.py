@@ -19,6 +19,9 @@ from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles
 
 Pixels = np.ndarray[Any, Any]
 RANGES = {"uint8": 255, "uint16": 65535, "float32": 1}
+TAKEN = (*RANGES, "bool", "float16", "float64")
+BEYOND = 0.5  # how far float images may lie outside of [0, 1], as resampling leaves them; more is another range
+MODES = ("L", "LA", "RGB", "RGBA", "1", "I;16")  # of Pillow, whose pixels are what they seem
 
 
 def upscale_image(
@@ -33,7 +36,8 @@ def upscale_image(
 
     Args:
         image: (H, W), (H, W, 1), or (H, W, C) with grey and alpha, RGB, or RGB and alpha; uint8 or uint16 in their
-            whole range, or float32 in [0, 1].
+            whole range, float16, float32 or float64 in [0, 1], of which a little more is cut off, or bool. In any
+            byte order and layout, writable or not; it is left as it is.
         weights: the name of weights that come with this package, the path of a checkpoint, or a network, which runs
             where it is and is left in evaluation mode; see `esc_arch.upscale.network.load_enlarger`.
         scale: any number from 1 on where the network is ESC+LTE; None takes the network's own.
@@ -45,19 +49,51 @@ def upscale_image(
 
     Raises:
         UserError: the weights cannot be used, or not at this scale.
-        ValueError: the image has another shape or type.
+        ValueError: the image has another shape, type or range.
     """
-    image = np.asarray(image)
+    image = _checked(image)
     flat = image.ndim == 2
-    pixels = image[..., None] if flat else image
-    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape or image.dtype.name not in RANGES:
-        raise ValueError(
-            "image must have shape (H, W) or (H, W, 1 to 4) and type uint8, uint16 or float32, got "
-            f"{image.shape} and {image.dtype}"
-        )
+    # a copy: numpy calls an axis of one pixel contiguous, whatever its stride, and torch refuses those below zero
+    pixels = np.array(image[..., None] if flat else image, _computed_as(image.dtype), order="C")
     enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale).at_scale(scale)
     enlarged = enlarge_pixels(pixels, enlarger, tile)
-    return enlarged[..., 0] if flat else enlarged
+    if image.dtype == bool:
+        enlarged = enlarged >= 0.5
+    return (enlarged[..., 0] if flat else enlarged).astype(image.dtype, copy=False)
+
+
+def _computed_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in RANGES, in the order of bytes of this machine, that holds what a type of TAKEN does."""
+    return np.dtype(dtype.name if dtype.name in RANGES else "float32")
+
+
+def _checked(image: Pixels) -> Pixels:
+    """Return an image as an array, or raise ValueError with what is wrong and what to do."""
+    mode = getattr(image, "mode", None) if hasattr(image, "getbands") else None
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"image is a picture of Pillow in mode {mode}; convert it by image.convert('RGB') first")
+    if isinstance(image, np.ma.MaskedArray):
+        raise ValueError("image must not be masked; fill it by image.filled(...) first")
+    image = np.asarray(image)
+    shape = image.shape if image.ndim == 3 else (*image.shape, 1)
+    if len(shape) != 3 or not 1 <= shape[2] <= 4 or 0 in shape or image.dtype.name not in TAKEN:
+        raise ValueError(
+            f"image must have shape (H, W) or (H, W, 1 to 4) and type {', '.join(TAKEN[:-1])} or {TAKEN[-1]}, got "
+            f"{image.shape} and {image.dtype}" + _advice(image)
+        )
+    if image.dtype.kind == "f":
+        least, most = float(image.min()), float(image.max())
+        if not -BEYOND <= least <= most <= 1 + BEYOND:  # false of NaN, too
+            raise ValueError(f"image of {image.dtype} must lie in [0, 1], got numbers from {least:g} to {most:g}")
+    return image
+
+
+def _advice(image: Pixels) -> str:
+    if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] > 4:
+        return "; channels come last: image.transpose(1, 2, 0)"
+    if image.dtype.kind in "iu" and image.dtype.name not in TAKEN:
+        return "; if its numbers go up to 255, take image.astype('uint8')"
+    return ""
 
 
 def enlarge_pixels(
