@@ -58,10 +58,19 @@ def python(environment: dict[str, str], *arguments: str) -> subprocess.Completed
 
 @pytest.mark.slow
 @needs_kernels
-@pytest.mark.parametrize("file", ["attention", "conv_ffn", "large"])
-def test_sanitized_kernels(environment: dict[str, str], file: str) -> None:
-    test = Path(__file__).with_name(f"test_kernel_{file}.py")
-    done = python(environment, "-m", "pytest", "-q", "-x", "-p", "sanitized", "-p", "no:cacheprovider", "-s", str(test))
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_kernel_attention.py",
+        "test_kernel_conv_ffn.py",
+        "test_kernel_large.py",
+        "test_kernels.py::test_networks",
+        "test_speedups.py::test_outputs",  # shapes at random
+    ],
+)
+def test_sanitized_kernels(environment: dict[str, str], test: str) -> None:
+    tests = str(Path(__file__).with_name(test))
+    done = python(environment, "-m", "pytest", "-q", "-x", "-p", "sanitized", "-p", "no:cacheprovider", "-s", tests)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert " passed" in done.stdout
 
