@@ -1,4 +1,4 @@
-"""Steps of training: parts of a batch, clipped gradients, averages that start late, and the further losses of ESRModel."""
+"""Steps of training: parts of a batch, clipped gradients, averages that start late, the further losses of ESRModel."""
 
 from __future__ import annotations
 

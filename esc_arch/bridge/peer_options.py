@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
+
 Options = dict[str, Any]
 
 # Arguments that the authors' code took at some time and that never changed what a network computes
@@ -21,6 +23,9 @@ def adapt(opt: Options) -> list[str]:
         a sentence for each thing that the user may want to know.
     """
     said = _folders_without_their_list(opt)
+    if not torch.cuda.is_available():  # torch would warn of every loader
+        for dataset in opt["datasets"].values():
+            dataset.pop("pin_memory", None)
     for section, network in opt.items():
         if section.startswith("network_") and isinstance(network, dict):
             for argument, types in DROPPED_ARGUMENTS.items():
