@@ -72,7 +72,7 @@ def edit(path: str, value: Any) -> Callable[[Options], None]:
             "datasets:train:dataroot_gt: no/where.lmdb does not exist",
         ),
         (edit("datasets:val_1:dataroot_lq", "no/where"), "datasets:val_1:dataroot_lq: no/where does not exist"),
-        (edit("datasets:val_1:filename_tmpl", "{}x3"), "datasets:val_1: p0x3.png is not in lq_paths; .*filename_tmpl"),
+        (edit("datasets:val_1:filename_tmpl", "{}x3"), r"datasets:val_1: p0\.png has no LQ p0x3\.png, .*filename_tmpl"),
         (edit("datasets:train:gt_size", 64), "is smaller than gt_size 64"),
         (edit("scale", 4), "scale is 4|do not pair at scale 4"),
         (edit("path:pretrain_network_g", "no.pth"), "path:pretrain_network_g: no.pth does not exist"),

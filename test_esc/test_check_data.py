@@ -242,7 +242,18 @@ def test_leftovers_of_systems_are_passed_over(tmp_path: Path) -> None:
         assert is_leftover(str(tmp_path / "gt" / name))
     assert check_dataset(section, "datasets:train").count == 3
     (tmp_path / "gt" / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match="different number of images: 3, 4"):
+    with pytest.raises(UserError, match=r"datasets:train: notes\.txt has no LQ notes\.txt; every GT needs its LQ"):
+        check_dataset(section, "datasets:train")
+
+
+def test_pictures_without_a_partner_and_links_to_nowhere(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    save(tmp_path / "lq" / "q.png", picture(24, 20))
+    with pytest.raises(UserError, match=r"q\.png of dataroot_lq has no GT"):
+        check_dataset(section, "datasets:train")
+    os.replace(tmp_path / "lq" / "q.png", tmp_path / "lq" / "p0.png")
+    os.symlink(tmp_path / "nowhere.png", tmp_path / "gt" / "q.png")
+    with pytest.raises(UserError, match=r"datasets:train:dataroot_gt: a link leads nowhere: .*q\.png"):
         check_dataset(section, "datasets:train")
 
 

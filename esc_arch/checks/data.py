@@ -108,6 +108,9 @@ def _check_root(folder: Any, where: str, backend: Any) -> None:
         raise UserError(
             f"{where}: {folder} does not exist; {ADVICE}, correct the path, or remove this data set from the file."
         )
+    lost = [entry.path for entry in os.scandir(folder) if entry.is_symlink() and not os.path.exists(entry.path)]
+    if lost:
+        raise UserError(f"{where}: a link leads nowhere: {some(sorted(lost))}; repair or remove it.")
     is_lmdb = os.path.isfile(os.path.join(folder, "data.mdb"))
     if backend == "disk" and is_lmdb:
         raise UserError(f"{where}: {folder} is an LMDB, but io_backend:type is disk; set it to lmdb.")
@@ -124,14 +127,32 @@ def _build(dataset: Options, where: str) -> tuple[Any, int]:
         count = len(built)
     except KeyError as error:
         raise UserError(f"{where}: the option {error} is missing.") from error
-    except (OSError, ValueError, AssertionError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+    except OSError as error:
+        raise UserError(f"{where}: {error.filename} cannot be read ({error.strerror}); correct the path.") from error
+    except (ValueError, AssertionError, TypeError, AttributeError) as error:
+        reason = _unpaired(dataset) or str(error).partition("\n")[0].rstrip(".")
         advice = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
         raise UserError(f"{where}: {reason}{advice}.") from error
     if count == 0:
         folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
         raise UserError(f"{where}: {folder} holds no images; {ADVICE}.")
     return built, count
+
+
+def _unpaired(dataset: Options) -> str:
+    """Name the images of two folders that have no partner, as far as names can tell."""
+    from basicsr.utils import scandir
+
+    folders = [dataset.get(root) for root in ROOTS]
+    if None in folders or (dataset.get("io_backend") or {}).get("type") != "disk":
+        return ""
+    gt, lq = (set(scandir(folder)) for folder in folders)
+    template = dataset.get("filename_tmpl", "{}")
+    stems = {name: os.path.splitext(name) for name in gt}
+    partners = {name: template.format(stem) + suffix for name, (stem, suffix) in stems.items()}
+    lonely = [f"{name} has no LQ {partner}" for name, partner in sorted(partners.items()) if partner not in lq]
+    spare = [f"{name} of dataroot_lq has no GT" for name in sorted(lq - set(partners.values()))]
+    return some(lonely + spare, 3)
 
 
 def _sizes_of(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 Schema = dict[str, Any]
 
 
@@ -52,8 +54,8 @@ class Number(Kind):
 
     @property
     def _range(self) -> str:
-        low = f"{'above' if self.above else 'of at least'} {self.low:g}" if self.low > -math.inf else ""
-        high = f"{'below' if self.below else 'at most'} {self.high:g}" if self.high < math.inf else ""
+        low = f"{'above' if self.above else 'of at least'} {self.low}" if self.low > -math.inf else ""
+        high = f"{'below' if self.below else 'at most'} {self.high}" if self.high < math.inf else ""
         return " " + " and ".join(part for part in (low, high) if part) if low or high else ""
 
     @property
@@ -230,7 +232,12 @@ class Each(Kind):
         return described
 
     def read(self, value: Any) -> Any:
-        """Return the list."""
+        """Return the list, also of a text such as "[1, 2]"."""
+        if isinstance(value, str) and value.strip().startswith("["):
+            try:
+                value = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ValueError(value) from error
         if not isinstance(value, list | tuple) or len(value) < self.least:
             raise ValueError(value)
         if self.most is not None and len(value) > self.most:
