@@ -88,19 +88,17 @@ def _density(resolution: Resolution) -> bytes:
 
 def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
     pixels = pixels_to_srgb(without_opaque_alpha(picture.pixels), picture.profile)
-    resolution = picture.resolution.per_inch() if picture.resolution else None
+    resolution = (picture.resolution.per_inch() if picture.resolution else None) or (0, 0)
     if pixels.shape[2] not in (2, 4):
-        _image(pixels).save(stream, "BMP", **({"dpi": resolution} if resolution else {}))
+        _image(pixels).save(stream, "BMP", dpi=resolution)
         return
     import cv2  # Pillow writes no alpha that it would read
 
     done, encoded = cv2.imencode(".bmp", pixels[..., [2, 1, 0, 3] if pixels.shape[2] == 4 else [0, 0, 0, 1]])
     if not done:
         raise ValueError("OpenCV gave up")
-    if resolution:
-        encoded[_BMP_DENSITY] = np.frombuffer(
-            struct.pack("<ii", *(round(side * 100 / INCH) for side in resolution)), np.uint8
-        )
+    per_metre = [round(side * 100 / INCH) for side in resolution]
+    encoded[_BMP_DENSITY] = np.frombuffer(struct.pack("<ii", *per_metre), np.uint8)
     stream.write(encoded.tobytes())
 
 

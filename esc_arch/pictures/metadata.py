@@ -13,8 +13,8 @@ from esc_arch.pictures.picture import Resolution
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
 EXIF_BLOCK, GPS_BLOCK = 0x8769, 0x8825
-_INTEROPERABILITY = 0xA005  # a directory below the Exif block
-_SIZES = (0xA002, 0xA003)  # width and height, in the Exif block
+INTEROPERABILITY = 0xA005  # a directory below the Exif block
+_NOT_IN_BLOCKS = (0xA002, 0xA003, EXIF_BLOCK, GPS_BLOCK)  # width and height; and directories in circles
 DESCRIPTIVE = (  # tags of the first directory that tell about the picture and not about the file
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),
     *range(0x9C9B, 0x9CA0),
@@ -82,10 +82,12 @@ def clean_exif(exif: Image.Exif) -> bytes:
                 _set_if_it_can_be_written(kept, tag, value)
         for block in (EXIF_BLOCK, GPS_BLOCK):
             if block in exif:
-                values = {tag: value for tag, value in exif.get_ifd(block).items() if tag not in _SIZES}
-                if _INTEROPERABILITY in values:
-                    values[_INTEROPERABILITY] = dict(exif.get_ifd(_INTEROPERABILITY))
-                _set_if_it_can_be_written(kept, block, values)
+                stored = exif[block] if isinstance(exif[block], dict) else exif.get_ifd(block)
+                values = {tag: value for tag, value in stored.items() if tag not in _NOT_IN_BLOCKS}
+                if INTEROPERABILITY in values and not isinstance(values[INTEROPERABILITY], dict):
+                    values[INTEROPERABILITY] = dict(exif.get_ifd(INTEROPERABILITY))
+                if values:
+                    _set_if_it_can_be_written(kept, block, values)
         return kept.tobytes() if len(kept) else b""
     return b""
 

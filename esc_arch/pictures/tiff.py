@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.decoding import open_image, plain_pixels
@@ -22,6 +23,7 @@ from esc_arch.pictures.metadata import (
     DESCRIPTIVE,
     EXIF_BLOCK,
     GPS_BLOCK,
+    INTEROPERABILITY,
     UNITS,
     clean_exif,
     clean_xmp,
@@ -43,6 +45,7 @@ _NOT_READ = {
     4: "a mask of transparency, not a picture",
 }
 _STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
+_DESCRIPTION = 270  # a tag
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
 _MOST_PAGES, _MOST_SAMPLES = 4096, 32
@@ -319,17 +322,32 @@ def _decode_elsewhere(
 
 def _exif(stream: BinaryIO, page: tifffile.TiffPage) -> bytes:
     """Return the tags that tell about the picture as EXIF data."""
-    exif, kept = Image.Exif(), Image.Exif()
+    kept, tags = Image.Exif(), _directory(stream, page.offset)
+    for tag in DESCRIPTIVE:
+        if tag in tags and not (tag == _DESCRIPTION and _describes_the_file(str(tags[tag]))):
+            kept[tag] = tags[tag]
+    for block in (EXIF_BLOCK, GPS_BLOCK):
+        if isinstance(tags.get(block), int):
+            values = _directory(stream, tags[block], block)
+            if isinstance(values.get(INTEROPERABILITY), int):
+                values[INTEROPERABILITY] = _directory(stream, values[INTEROPERABILITY], INTEROPERABILITY)
+            kept[block] = values
+    return clean_exif(kept)
+
+
+def _directory(stream: BinaryIO, offset: int, group: int | None = None) -> dict[int, Any]:
+    """Read the tags of a directory with their types as Pillow has them; what is damaged is left out."""
+    found: dict[int, Any] = {}
     with suppress(Exception):  # damaged data may raise anything at all
         stream.seek(0)
-        exif.load_from_fp(stream, page.offset)
-        for tag in DESCRIPTIVE:
-            if tag in exif and not (tag == 0x010E and _describes_the_file(str(exif[tag]))):
-                kept[tag] = exif[tag]
-        for block in (EXIF_BLOCK, GPS_BLOCK):
-            if block in exif:
-                kept[block] = dict(exif.get_ifd(block))
-    return clean_exif(kept)
+        head = stream.read(16)
+        directory = ImageFileDirectory_v2(head if 43 in head[2:4] else head[:8], group=group)  # 43: BigTIFF
+        stream.seek(offset)
+        directory.load(stream)
+        for tag in directory:
+            with suppress(Exception):
+                found[tag] = directory[tag]
+    return found
 
 
 def _describes_the_file(text: str) -> bool:

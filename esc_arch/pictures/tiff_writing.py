@@ -47,7 +47,8 @@ def write_tiff(stream: BinaryIO, picture: Picture) -> None:
         tags.append((33723, _UNDEFINED, len(picture.iptc), picture.iptc, True))
     big = pixels.nbytes > _LARGEST
     blocks = {block: values for block in (EXIF_BLOCK, GPS_BLOCK) if (values := exif.get_ifd(block))}
-    tags += [(block, _LONG8 if big else _LONG, 1, 0, True) for block in blocks]  # where they lie is added below
+    # tifffile does not take pointers to directories: another number holds the place of each
+    tags += [(block - 1, _LONG8 if big else _LONG, 1, 0, True) for block in blocks]
     resolution = picture.resolution
     tifffile.imwrite(
         stream,
@@ -72,9 +73,7 @@ def _append_blocks(stream: BinaryIO, blocks: dict[int, dict[int, Any]], big: boo
     """Write directories below the first one, which tifffile does not, at the end of the file."""
     if not blocks:
         return
-    stream.seek(0)
-    with tifffile.TiffFile(stream) as tiff:
-        places = {block: tiff.pages.first.tags[block].valueoffset for block in blocks}
+    places = _places(stream, big)
     for block, values in blocks.items():
         directory = ImageFileDirectory_v2(_BIG_HEADER if big else _HEADER, group=block)
         for tag, value in values.items():
@@ -82,5 +81,17 @@ def _append_blocks(stream: BinaryIO, blocks: dict[int, dict[int, Any]], big: boo
         start = stream.seek(0, os.SEEK_END)
         start += stream.write(bytes(start % 2))  # directories begin at even places
         stream.write(directory.tobytes(start))
-        stream.seek(places[block])
-        stream.write(struct.pack("<Q" if big else "<I", start))
+        stream.seek(places[block - 1])
+        stream.write(struct.pack("<HHQQ" if big else "<HHII", block, _LONG8 if big else _LONG, 1, start))
+
+
+def _places(stream: BinaryIO, big: bool) -> dict[int, int]:
+    """Return where in the file the entry of each tag of the first directory lies."""
+    stream.seek(8 if big else 4)
+    (directory,) = struct.unpack("<Q" if big else "<I", stream.read(8 if big else 4))
+    stream.seek(directory)
+    (count,) = struct.unpack("<Q" if big else "<H", stream.read(8 if big else 2))
+    first, size = stream.tell(), 20 if big else 12
+    entries = stream.read(count * size)
+    tags = (struct.unpack_from("<H", entries, index * size)[0] for index in range(count))
+    return {tag: first + index * size for index, tag in enumerate(tags)}

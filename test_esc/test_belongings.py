@@ -1,0 +1,291 @@
+"""What belongs to a picture travels with it: resolution, profile, EXIF, XMP, IPTC, texts, what its colours mean."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from odd_pictures import chunk, saved
+from PIL import Image, ImageCms, IptcImagePlugin, PngImagePlugin
+
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.metadata import load_exif
+from esc_arch.pictures.picture import Picture, Resolution
+from esc_arch.pictures.profiles import fit_profile
+from esc_arch.pictures.reading import read_picture
+from esc_arch.pictures.writing import check_target, write_picture
+
+LIMIT = 10**6
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:source="a camera"/></rdf:RDF></x:xmpmeta>'
+)
+IPTC = b"\x1c\x02\x69\x00\x08headline" + b"\x1c\x02\x19\x00\x03sea"
+TEXT = b"parameters\0a cat, 20 steps"
+COLOURS = (
+    (b"cICP", bytes((9, 16, 0, 1))),
+    (b"gAMA", struct.pack(">I", 100_000)),
+    (b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
+)
+HOLDS = {  # what each format keeps of a picture that has everything, as docs/upscaling.md says
+    ".png": {"profile", "exif", "xmp", "iptc", "resolution", "chunks", "comment"},
+    ".tif": {"profile", "exif", "xmp", "iptc", "resolution"},
+    ".jpg": {"profile", "exif", "xmp", "iptc", "resolution", "comment"},
+    ".webp": {"profile", "exif", "xmp", "resolution"},
+    ".avif": {"profile", "exif", "xmp", "resolution"},
+    ".bmp": {"resolution"},
+}
+RNG = np.random.default_rng(0)
+
+
+def exif() -> bytes:
+    tags = Image.Exif()
+    tags[0x010F], tags[0x8298], tags[0x0131] = "a camera", "somebody", "a program"
+    tags[0x8769] = {0x829A: 0.005, 0x9003: "2020:02:03 04:05:06", 0xA434: "a lens", 0x9286: b"ASCII\0\0\0seen"}
+    tags[0x8825] = {1: "N", 2: (52.0, 30.0, 1.5), 0x1D: "2020:02:03"}
+    return tags.tobytes()
+
+
+def facts(data: bytes) -> dict[Any, Any]:
+    """Every tag of EXIF data, whatever the order and the types that they are stored in."""
+    tags = load_exif(data)
+    found = {tag: value for tag, value in tags.items() if tag not in (0x8769, 0x8825, 0x011A, 0x011B, 0x0128)}
+    for block in (0x8769, 0x8825):
+        found |= {(block, tag): value for tag, value in tags.get_ifd(block).items()}
+    return found
+
+
+def everything(channels: int, dtype: str) -> Picture:
+    pixels = RNG.integers(0, np.iinfo(dtype).max + 1, (8, 6, channels), dtype)
+    profile = fit_profile(pixels, SRGB)[1]
+    chunks = (*COLOURS, (b"tEXt", TEXT))
+    return Picture(pixels, profile, exif(), XMP, IPTC, Resolution(300.0, 240.0), b"a remark", chunks)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", HOLDS)
+def test_every_format_keeps_what_it_can_hold(tmp_path: Path, suffix: str, channels: int, dtype: str) -> None:
+    if dtype == "uint16" and suffix not in (".png", ".tif"):
+        pytest.skip("holds 8 bits")
+    if channels in (2, 4) and suffix == ".jpg":
+        pytest.skip("holds no alpha")
+    picture = everything(channels, dtype)
+    target = str(tmp_path / f"a{suffix}")
+    check_target(target, picture, 1)
+    try:
+        write_picture(target, picture)
+    except UserError:
+        if suffix == ".avif" and "AVIF" not in Image.SAVE:
+            pytest.skip("this Pillow has no AVIF")
+        raise
+    found = read_picture(target, LIMIT)
+    kept = set()
+    if found.profile:
+        kept.add("profile")
+        space = found.profile[16:20]
+        assert space == (b"GRAY" if found.pixels.shape[2] < 3 else b"RGB ")
+    if found.exif and facts(found.exif):
+        assert facts(found.exif) == facts(picture.exif)
+        kept.add("exif")
+    for name in ("xmp", "iptc", "comment"):
+        if value := getattr(found, name):
+            assert value == getattr(picture, name)
+            kept.add(name)
+    if found.resolution:
+        assert found.resolution.per_inch() == pytest.approx((300, 240), rel=1e-3)
+        kept.add("resolution")
+    texts = [content for name, content in found.chunks if name == b"iTXt"]
+    if any(content.endswith(b"a remark") for content in texts):
+        kept.add("comment")
+    rest = tuple(part for part in found.chunks if part[0] != b"iTXt")
+    if rest:
+        assert rest == picture.chunks
+        kept.add("chunks")
+    expected = HOLDS[suffix]
+    if suffix in (".webp", ".avif") and found.pixels.shape[2] != channels:
+        expected = expected - {"profile"}  # what is grey is stored as RGB, where a grey profile is wrong
+    assert kept == expected
+    write_picture(str(tmp_path / f"b{suffix}"), found)
+    assert replace(read_picture(str(tmp_path / f"b{suffix}"), LIMIT), pixels=found.pixels) == replace(
+        found, pixels=found.pixels
+    )
+
+
+def test_others_read_what_was_written(tmp_path: Path) -> None:
+    picture = everything(3, "uint8")
+    for suffix in (".png", ".jpg", ".tif", ".webp"):
+        write_picture(str(tmp_path / f"a{suffix}"), picture)
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            image.load()
+            assert image.info["icc_profile"] == SRGB
+            assert image.getexif()[0x010F] == "a camera"
+            assert image.getexif().get_ifd(0x8769)[0xA434] == "a lens"
+            assert image.getexif().get_ifd(0x8825)[1] == "N"
+            assert image.info["xmp"] == XMP
+            if suffix != ".webp":
+                assert image.info["dpi"] == pytest.approx((300, 240), rel=1e-3)
+            if suffix in (".jpg", ".tif"):
+                assert IptcImagePlugin.getiptcinfo(image) == {(2, 105): b"headline", (2, 25): b"sea"}
+            if suffix == ".png":
+                assert image.info["gamma"] == 1
+                assert image.text["parameters"] == "a cat, 20 steps"
+                assert image.text["Comment"] == "a remark"
+    write_picture(str(tmp_path / "deep.tif"), everything(4, "uint16"))
+    with tifffile.TiffFile(tmp_path / "deep.tif") as tiff:
+        tags = tiff.pages.first.tags
+        assert tags[282].value == (300, 1)
+        assert tags[34665].value["LensModel"] == "a lens"
+        assert tags[34853].value["GPSLatitudeRef"] == "N"
+        assert tags[271].value == "a camera"
+        assert 270 not in tags
+
+
+def png_with(*parts: tuple[bytes, bytes], deep: bool = False) -> bytes:
+    """A PNG with these chunks between header and pixels."""
+    rows = b"".join(b"\0" + bytes(range(6 * (6 if deep else 3))) for _ in range(8))
+    header = struct.pack(">IIBBBBB", 6, 8, 16 if deep else 8, 2, 0, 0, 0)
+    stored = [(b"IHDR", header), *parts, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in stored)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("extra", [*COLOURS, (b"sRGB", b"\1"), (b"mDCV", bytes(24)), (b"cLLI", bytes(8))])
+def test_png_keeps_how_its_colours_are_meant(tmp_path: Path, extra: tuple[bytes, bytes], deep: bool) -> None:
+    (tmp_path / "a.png").write_bytes(png_with(extra, deep=deep))
+    write_picture(str(tmp_path / "b.png"), read_picture(str(tmp_path / "a.png"), LIMIT))
+    assert chunk(*extra) in (tmp_path / "b.png").read_bytes()
+
+
+def test_damage_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    wrong_sum = b"\0\0\0\4gAMA" + struct.pack(">I", 45455) + b"oops"
+    garbage = b"Exif\0\0" + b"garbage!" * 4
+    cut = b"Exif\0\0" + b"MM\0*" + struct.pack(">IH", 8, 40) + bytes(5)
+    endless = b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 0x8769, 4, 1, 8)  # a directory within itself
+    image = Image.fromarray(RNG.integers(0, 256, (8, 6, 3), np.uint8))
+    files = {"sum.png": png_with()[:33] + wrong_sum + png_with()[33:]}
+    for index, content in enumerate((b"name\0\0not zlib", b"", b"\0\0" + zlib.compress(SRGB)[:50])):
+        files[f"profile_{index}.png"] = png_with((b"iCCP", content), (b"pHYs", b"short"), (b"tRNS", b"\1"))
+    for index, data in enumerate((garbage, cut, endless)):
+        files[f"{index}.png"] = png_with((b"eXIf", data[6:]))
+        for suffix, kind in ((".jpg", "JPEG"), (".webp", "WEBP")):
+            files[f"{index}{suffix}"] = saved(image, kind, exif=data, xmp=b"\xff\xfe not xml", icc_profile=b"none")
+        tiff = io.BytesIO()
+        tifffile.imwrite(
+            tiff, np.asarray(image), metadata=None, extratags=[(34665, "I", 1, (10**9, 3, 8)[index], True)]
+        )
+        files[f"{index}.tif"] = tiff.getvalue()
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        found = read_picture(str(tmp_path / name), LIMIT)
+        assert found.pixels.shape == (8, 6, 3)
+        assert (found.profile, found.exif) == (None, b"")
+        write_picture(str(tmp_path / f"result_{name}"), found)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_large_profiles_and_texts(tmp_path: Path, suffix: str) -> None:
+    large = struct.pack(">I", 1_500_000) + SRGB[4:] + RNG.bytes(1_500_000 - len(SRGB))
+    image = Image.fromarray(RNG.integers(0, 256, (8, 6, 3), np.uint8))
+    options: dict[str, Any] = {"icc_profile": large}
+    if suffix == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for packed in (False, True):
+            options["pnginfo"].add_text("workflow", "x" * 2_000_000, zip=packed)
+            options["pnginfo"].add_itxt("Title", "ü" * 2_000_000, zip=packed)
+    image.save(tmp_path / f"a{suffix}", **options)
+    found = read_picture(str(tmp_path / f"a{suffix}"), LIMIT)
+    write_picture(str(tmp_path / f"b{suffix}"), found)
+    again = read_picture(str(tmp_path / f"b{suffix}"), LIMIT)
+    assert again.profile == large
+    assert again.chunks == found.chunks
+    assert len(found.chunks) == (4 if suffix == ".png" else 0)
+
+
+def test_what_is_too_long_for_jpeg_is_left(tmp_path: Path) -> None:
+    long = replace(everything(3, "uint8"), xmp=XMP * 400, comment=bytes(70_000), exif=b"")
+    write_picture(str(tmp_path / "a.jpg"), long)
+    found = read_picture(str(tmp_path / "a.jpg"), LIMIT)
+    assert (found.xmp, found.comment) == (b"", b"")
+    assert found.profile == long.profile
+
+
+@pytest.mark.parametrize("unit", ["inch", "cm", ""])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".bmp", ".webp"])
+def test_every_unit_of_resolution(tmp_path: Path, suffix: str, unit: str) -> None:
+    picture = Picture(np.zeros((4, 4, 3), np.uint8), resolution=Resolution(120, 60, unit))
+    write_picture(str(tmp_path / f"a{suffix}"), picture)
+    found = read_picture(str(tmp_path / f"a{suffix}"), LIMIT).resolution
+    if not unit and suffix in (".bmp", ".webp"):
+        assert found is None
+        return
+    assert found is not None
+    if unit:
+        assert found.per_inch() == pytest.approx(picture.resolution.per_inch(), rel=1e-3)
+    else:
+        assert found.x / found.y == 2
+        assert not found.unit
+
+
+def test_a_turned_picture_has_its_resolution_turned_and_forgets_the_turn(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    packet = XMP.replace(b'dc:source="a camera"', b'dc:source="a camera" tiff:Orientation="6" exif:PixelXDimension="9"')
+    image = Image.new("RGB", (9, 5))
+    image.save(tmp_path / "a.jpg", exif=tags, xmp=packet, dpi=(100, 200))
+    found = read_picture(str(tmp_path / "a.jpg"), LIMIT)
+    assert found.pixels.shape == (9, 5, 3)
+    assert found.resolution == Resolution(200, 100)
+    assert found.xmp == XMP
+    image.save(tmp_path / "b.jpg", xmp=packet)  # which says it alone
+    assert read_picture(str(tmp_path / "b.jpg"), LIMIT).pixels.shape == (9, 5, 3)
+
+
+def profile_of(space: bytes) -> bytes:
+    return SRGB[:16] + space + SRGB[20:]
+
+
+def test_profiles_fit_what_is_stored(tmp_path: Path) -> None:
+    grey = fit_profile(np.zeros((1, 1, 1), np.uint8), SRGB)[1]
+    assert grey is not None
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    source = ImageCms.getOpenProfile(io.BytesIO(grey))
+    seen = ImageCms.profileToProfile(Image.fromarray(ramp), source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    np.testing.assert_array_equal(np.asarray(seen)[..., 1], ramp)
+
+    colours, same = RNG.integers(0, 256, (4, 4, 4), np.uint8), np.full((4, 4, 4), 90, np.uint8)
+    assert fit_profile(colours, grey)[1] is None
+    assert fit_profile(same, grey)[0].shape == (4, 4, 2)
+    for space in (b"CMYK", b"Lab ", b"XYZ "):
+        assert fit_profile(colours, profile_of(space))[1] is None
+        assert fit_profile(colours[..., :1], profile_of(space))[1] is None
+    for broken in (b"", b"nonsense", SRGB[:130], profile_of(b"RGB ")[:200]):
+        assert fit_profile(colours[..., :1], broken)[1] is None
+
+    palette = Image.fromarray(np.repeat(ramp, 3, axis=0)).convert("P")
+    for suffix in (".png", ".tif"):
+        palette.save(tmp_path / f"a{suffix}", icc_profile=grey)
+        found = read_picture(str(tmp_path / f"a{suffix}"), LIMIT)
+        assert found.profile == grey
+        assert found.pixels.shape[2] == 1
+
+
+def test_colours_become_srgb_where_no_profile_can_be_kept(tmp_path: Path) -> None:
+    linear = bytearray(SRGB)
+    count = struct.unpack_from(">I", SRGB, 128)[0]
+    for index in range(count):
+        name, start, _ = struct.unpack_from(">4sII", SRGB, 132 + 12 * index)
+        if name in (b"rTRC", b"gTRC", b"bTRC"):
+            linear[start : start + 12] = b"curv" + bytes(8)  # no entries: the identity
+    pixels = np.full((4, 4, 3), 55, np.uint8)
+    write_picture(str(tmp_path / "a.bmp"), Picture(pixels, bytes(linear)))
+    found = read_picture(str(tmp_path / "a.bmp"), LIMIT)
+    assert np.abs(found.pixels.astype(int) - 128).max() <= 1  # 55 / 255 of the light looks like 128
