@@ -83,7 +83,7 @@ def clean_exif(exif: Image.Exif) -> bytes:
         for block in (EXIF_BLOCK, GPS_BLOCK):
             if block in exif:
                 stored = exif[block] if isinstance(exif[block], dict) else exif.get_ifd(block)
-                values = {tag: value for tag, value in stored.items() if tag not in _NOT_IN_BLOCKS}
+                values = {tag: value for tag, value in stored.items() if tag not in {*_NOT_IN_BLOCKS, *_OF_THE_FILE}}
                 if INTEROPERABILITY in values and not isinstance(values[INTEROPERABILITY], dict):
                     values[INTEROPERABILITY] = dict(exif.get_ifd(INTEROPERABILITY))
                 if values:
