@@ -179,7 +179,13 @@ def test_damage_is_no_reason_to_refuse(tmp_path: Path) -> None:
         for suffix, kind in ((".jpg", "JPEG"), (".webp", "WEBP")):
             files[f"{index}{suffix}"] = saved(image, kind, exif=data, xmp=b"\xff\xfe not xml", icc_profile=b"none")
         tiff = io.BytesIO()
-        pointer = (34664, "I", 1, (10**9, 3, 8)[index], True)  # one less than the tag, which tifffile does not take
+        pointer = (
+            34664,
+            "I",
+            1,
+            (10**9, 3, 2**32 - 1)[index],
+            True,
+        )  # one less than the tag, which tifffile does not take
         tifffile.imwrite(tiff, np.asarray(image), metadata=None, software=False, extratags=[pointer])
         assert tiff.getvalue().count(b"\x68\x87\4\0") == 1
         files[f"{index}.tif"] = tiff.getvalue().replace(b"\x68\x87\4\0", b"\x69\x87\4\0")

@@ -28,6 +28,7 @@ from esc_arch.pictures.upright import turn_resolution, turn_upright
 _PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
 _IPTC = 0x0404
+_MOST_CHANNELS = 5  # CMYK and alpha
 
 
 def open_image(file: str, stream: BinaryIO, image_format: str) -> Image.Image:
@@ -75,6 +76,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image_format not in _ALONE:
             raise UserError(f"{file} is an animation of {frames} frames; enlarge its frames one by one.")
+        bits = _bits_of_jpeg2000(stream) if image_format == "JPEG2000" else 8
         image.load()  # raises where the file is cut off
         exif = load_exif(image.info.get("exif"))
         xmp = image.info.get("xmp") or b""
@@ -85,7 +87,6 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         profile = image.info.get("icc_profile") or None
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
-        bits = _bits_of_jpeg2000(stream) if image_format == "JPEG2000" else 8
         if bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
             pixels = plain_pixels(image)
         else:  # which Pillow cuts to 8 bits, without a word
@@ -160,13 +161,17 @@ def _bits_of_jpeg2000(stream: BinaryIO) -> int:
     Raises:
         ValueError: the channels have different ones, or the file does not say.
     """
+    position = stream.tell()
     stream.seek(0)
     data = stream.read()
+    stream.seek(position)
     start = data.find(b"\xff\x4f\xff\x51") + 4  # start of the code stream, then its first marker
     channels = int.from_bytes(data[start + 36 : start + 38], "big")
     bits = {(byte & 0x7F) + 1 for byte in data[start + 38 : start + 38 + 3 * channels : 3]}
     if start < 4 or len(bits) != 1:
         raise ValueError("its channels have different numbers of bits")
+    if channels > _MOST_CHANNELS:
+        raise ValueError(f"it has {channels} channels, which is not one picture")
     return bits.pop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def read_picture(file: str, max_pixels: int) -> Picture:
     """
 
     def check(width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise UserError(f"{file} has {width} x {height} pixels; it is damaged.")
         if width * height > max_pixels:
             raise UserError(
                 f"{file} has {width} x {height} pixels, more than the limit of {max_pixels}; raise it by --max-pixels "
@@ -71,4 +74,5 @@ def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Pic
         return read_pnm(file, stream.read(), check)
     if kind == "TIFF":
         return read_tiff(file, stream, check)
-    return read_with_pillow(file, stream, kind, check)
+    # from memory: a damaged file may ask for more bytes than there are, and a file would make room for them first
+    return read_with_pillow(file, io.BytesIO(stream.read()), kind, check)

@@ -296,6 +296,8 @@ def _decode_elsewhere(
             stream.seek(0)
             with open_image(file, io.BytesIO(stream.read()), "TIFF") as image:
                 image.seek(page.index)
+                if sorted(image.size) != sorted((page.imagewidth, page.imagelength)):
+                    raise ValueError("its size is stated twice")
                 image.load()  # turns the picture as its tag says
                 image = ImageOps.exif_transpose(image)
                 if image.mode in ("CMYK", "LAB"):

@@ -71,10 +71,10 @@ def _segments(page: tifffile.TiffPage, count: int) -> Iterator[bytes]:
         raise ValueError(f"it names {len(page.dataoffsets)} of its {count} strips")
     handle = page.parent.filehandle
     for offset, length in zip(page.dataoffsets[:count], page.databytecounts[:count], strict=True):
+        if offset + length > handle.size:
+            raise ValueError("it is cut off")
         handle.seek(offset)
         data = handle.read(length)
-        if len(data) < length:
-            raise ValueError("it is cut off")
         yield data
 
 
