@@ -9,39 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from esc_arch.common.errors import printable
-from esc_arch.common.whole_files import PREFIX
+from esc_arch.common.leftovers import is_leftover
 from esc_arch.pictures.formats import format_of
 
 LEFTOVER, LOOP, NO_SUFFIX, OUTPUT = "leftover of a system", "folder in itself", "without a suffix", "output folder"
 _PLURALS = {LEFTOVER: "leftovers of a system", LOOP: "folders in themselves", OUTPUT: "output folders"}
-_LEFTOVERS = {  # of macOS, Windows, the makers of network storage, and Linux; in small letters
-    ".ds_store",
-    ".localized",
-    "__macosx",
-    ".appledouble",
-    ".apdisk",
-    ".fseventsd",
-    ".spotlight-v100",
-    ".temporaryitems",
-    ".trashes",
-    "icon\r",
-    "thumbs.db",
-    "thumbs.db:encryptable",
-    "ehthumbs.db",
-    "ehthumbs_vista.db",
-    "desktop.ini",
-    "$recycle.bin",
-    "system volume information",
-    "@eadir",
-    ".@__thumb",
-    "#recycle",
-    "@recycle",
-    "@recently-snapshot",
-    ".thumbnails",
-    ".directory",
-    "lost+found",
-}
-_LEFTOVER_BEGINNINGS = ("._", ".trash-", ".fuse_hidden", ".nfs", PREFIX)
 
 
 @dataclass
@@ -110,11 +82,6 @@ class Found:
                 self.passed[OUTPUT] += 1
             else:
                 self._visit(path, name, below, apart, (*above, real))
-
-
-def is_leftover(name: str) -> bool:
-    """Tell by its name whether a file or folder is something that a system leaves beside those of its user."""
-    return name.lower() in _LEFTOVERS or name.lower().startswith(_LEFTOVER_BEGINNINGS)
 
 
 def in_words(passed: Counter[str]) -> str:
