@@ -1,4 +1,7 @@
-"""Lists of the images of a data set: text files, the first word of whose lines is the name of an image."""
+"""Lists of the images of a data set: text files, the first word of whose lines is the name of an image.
+
+Behind it stands the size, or after a comma the name of LQ.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def listed_images(file: str) -> list[str]:
         OSError: the file cannot be read.
     """
     with open(file) as lines:
-        return [line.split()[0] for line in lines if line.strip()]
+        return [line.split()[0].rstrip(",") for line in lines if line.strip()]
 
 
 def listed_keys(file: str, known: Container[str]) -> list[str]:

@@ -22,24 +22,24 @@ def honour_lists_of_images() -> None:
     """
     from basicsr.data import paired_image_dataset, realesrgan_dataset, realesrgan_paired_dataset, single_image_dataset
 
-    for data_set, key in (
+    for data_set, *keys in (
         (paired_image_dataset.PairedImageDataset, "meta_info_file"),
         (single_image_dataset.SingleImageDataset, "meta_info_file"),
-        (realesrgan_paired_dataset.RealESRGANPairedDataset, "meta_info"),
-        (realesrgan_dataset.RealESRGANDataset, "meta_info"),
+        (realesrgan_paired_dataset.RealESRGANPairedDataset, "meta_info"),  # a list of pairs
+        (realesrgan_dataset.RealESRGANDataset, "meta_info", "meta_info_file"),
     ):
-        data_set.__init__ = _with_list(data_set.__init__, key)
+        data_set.__init__ = _with_list(data_set.__init__, keys)
     realesrgan_dataset.RealESRGANDataset.__init__ = _with_folder(realesrgan_dataset.RealESRGANDataset.__init__)
 
 
-def _with_list(initialise: Callable[[Any, Options], None], key: str) -> Callable[[Any, Options], None]:
-    """Give the list to a data set under the name that it reads, and apply it where the data set would not."""
+def _with_list(initialise: Callable[[Any, Options], None], keys: list[str]) -> Callable[[Any, Options], None]:
+    """Give the list to a data set under the first of its names, and apply it where the data set would not."""
 
     @functools.wraps(initialise)
     def wrapper(self: Any, opt: Options) -> None:
-        listed = opt.get("meta_info_file") or opt.get("meta_info")
-        others = {name: value for name, value in opt.items() if name not in ("meta_info_file", "meta_info")}
-        initialise(self, {**others, key: listed} if listed else others)
+        listed = next((opt[key] for key in keys if opt.get(key)), None)
+        others = {name: value for name, value in opt.items() if name not in keys}
+        initialise(self, {**others, keys[0]: listed} if listed else others)
         if listed and opt["io_backend"]["type"] == "lmdb":
             self.paths = _chosen(self.paths, listed)
 
