@@ -3,6 +3,7 @@
 This is BasicSR's training pipeline with the networks of this package registered and the options checked first.
 `experiments/` and `tb_logger/` are written below the current directory, once everything was checked and built.
 
+    --dry_run          checks everything, makes one step, validates one picture, and prints what training will need
     --reset_schedule   a resumed training takes learning rate and schedule from the options, not from its state
 """
 

@@ -39,6 +39,9 @@ def read_arguments(arguments: Sequence[str], is_train: bool) -> argparse.Namespa
     )
     if is_train:
         parser.add_argument(
+            "--dry_run", action="store_true", help="make one step, validate one picture, say what training will need"
+        )
+        parser.add_argument(
             "--reset_schedule", action="store_true", help="resume with the learning rate and schedule of the options"
         )
     parser.add_argument(

@@ -11,6 +11,7 @@ from typing import Any
 from esc_arch.bridge import random_states
 from esc_arch.bridge.mends.resuming import load_resume_state, newest_whole_state
 from esc_arch.bridge.mends.saving import CheckpointError
+from esc_arch.bridge.run import dry_run
 from esc_arch.bridge.run.building import Built, build
 from esc_arch.bridge.run.failures import IN_A_ROW, Losses, check_finite, told
 from esc_arch.bridge.run.feed import Abandoned, Feed, ValidationImages
@@ -25,12 +26,16 @@ Options = dict[str, Any]
 FINISHING = "the step is finished and a checkpoint saved; a second one ends the training at once."
 
 
+class DryRunDone(Exception):  # noqa: N818  nothing is wrong
+    """All that `--dry_run` asks for is done."""
+
+
 class Training:
     """What `basicsr.train.train_pipeline` calls, while it is called."""
 
     def __init__(self) -> None:
         self.interruptions = Interruptions()
-        self.reset_schedule = False
+        self.reset_schedule = self.is_dry = False
         self.opt: Options = {}
         self.folder: ExperimentFolder | None = None
         self.built: Built | None = None
@@ -64,7 +69,7 @@ class Training:
         for name, stand_in in stand_ins.items():
             setattr(module, name, stand_in)
         try:
-            with self._stack, told(lambda: self.opt, self.where):
+            with contextlib.suppress(DryRunDone), self._stack, told(lambda: self.opt, self.where):
                 yield
         finally:
             for name, original in before.items():
@@ -75,9 +80,10 @@ class Training:
     def begin(self, opt: Options, args: Any) -> None:
         """Take note of the options, before they are checked."""
         self.opt = opt
-        self.reset_schedule = args.reset_schedule
+        self.reset_schedule, self.is_dry = args.reset_schedule, args.dry_run
         self.folder = ExperimentFolder(opt, args.opt)
-        said_by_first(self.folder.refuse_if_used)
+        if not self.is_dry:
+            said_by_first(self.folder.refuse_if_used)
 
     def prepare(self, opt: Options) -> Options | None:
         """Load the state to resume from, and build all that training needs.
@@ -94,13 +100,26 @@ class Training:
         self.iteration = self.ended = state["iter"] if state else 0
         self._watch(built.model)
         said_by_first(self.folder.check_writable)
-        self.rehearsed()
+        if self.is_dry:
+            self._try()
+            raise DryRunDone
         said_by_first(self.folder.take)
         self._stack.callback(self.folder.release)
         return state
 
-    def rehearsed(self) -> None:
-        """Do what is wanted between building and writing."""
+    def _try(self) -> None:
+        """Measure what the training will need, and print it."""
+        assert self.built is not None
+        began = self.iteration
+        self.phase = "in the dry run, in iteration"
+        needs = dry_run.measure(self.opt, self.built, self.interruptions, began)
+        if self.losses.in_a_row:
+            raise UserError(self._words_about_losses())
+        if self.opt["rank"] == 0:
+            warnings = self.resumption.warnings if self.resumption else []
+            for line in (*(f"Warning: {w}" for w in warnings), *dry_run.describe(needs, self.opt, self.built, began)):
+                print(line)
+            print("Dry run done: nothing was written.", flush=True)
 
     def _make_folders(self, original: Callable[..., None]) -> Callable[..., None]:
         def make_exp_dirs(opt: Options) -> None:
