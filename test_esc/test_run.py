@@ -174,7 +174,7 @@ def test_a_second_training_of_the_name_is_refused(run: Any, disk: Options, folde
 
 def spoil(monkeypatch: pytest.MonkeyPatch, which: Callable[[int], bool]) -> None:
     """Make the loss of some iterations a number that is none."""
-    from basicsr.losses.losses import L1Loss
+    from basicsr.losses.basic_loss import L1Loss
 
     forward, calls = L1Loss.forward, [0]
 
