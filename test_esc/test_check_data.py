@@ -62,6 +62,27 @@ def test_pictures_that_are_cut_off(tmp_path: Path, suffix: str) -> None:
     assert findings.faults == {str(half): "is damaged or cut off"}
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_jpegs_that_are_damaged_inside(tmp_path: Path, progressive: int) -> None:
+    """OpenCV gives a picture all the same, and says it on the terminal only: the second half is missing."""
+    files = [tmp_path / f"{name}.jpg" for name in ("before", "damaged", "after")]
+    for file in files:
+        cv2.imwrite(str(file), picture(96, 96), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[: len(content) // 2] + content[-2:])
+    assert cv2.imdecode(np.frombuffer(files[1].read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
+    findings = decode_files([str(file) for file in files], "x")
+    assert findings.faults == {str(files[1]): "is damaged inside"}
+
+
+def test_bytes_to_spare_are_no_damage(tmp_path: Path) -> None:
+    """As cameras write them; the library of JPEG complains of them too."""
+    file = save(tmp_path / "a.jpg", picture(64, 64))
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes(9) + content[-2:] + b"a trailer")
+    assert decode_files([str(file)], "x").faults == {}
+
+
 def test_all_damaged_and_foreign_files_are_named_at_once(tmp_path: Path) -> None:
     section = pairs(tmp_path)
     cut(tmp_path / "gt" / "p0.png")
@@ -149,8 +170,8 @@ def test_grey_alpha_and_deep_pictures_are_whole(tmp_path: Path, image: np.ndarra
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     decoded: list[str] = []
-    decode = decoding._decode_file
-    monkeypatch.setattr(decoding, "_decode_file", lambda path: decoded.append(path) or decode(path))
+    read = decoding._read_file
+    monkeypatch.setattr(decoding, "_read_file", lambda path: decoded.append(path) or read(path))
     return decoded
 
 

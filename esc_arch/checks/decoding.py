@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from esc_arch.checks.remembered import Remembered
 
 Size = tuple[int, int]  # height, width
+GROUP = 256  # pictures that are decoded side by side before what was found is remembered
+JPEG = b"\xff\xd8\xff"
 MANY = 500  # pictures of which a line announces that they are decoded
 
 
@@ -53,7 +56,7 @@ def decode_files(paths: Iterable[str], what: str) -> Findings:
         else:
             findings.sizes[path] = known
     try:
-        for path, found in _each(_decode_file, waiting, what):
+        for path, found in _each(_read_file, waiting, what):
             if isinstance(found, str):
                 findings.faults[path] = found
             else:
@@ -74,7 +77,7 @@ def decode_values(read: Callable[[str], bytes | None], keys: list[str], what: st
         what: whose pictures they are, for the progress bar.
     """
     findings = Findings()
-    for key, found in _each(lambda key: _decode(read(key)), keys, what):
+    for key, found in _each(read, keys, what):
         if isinstance(found, str):
             findings.faults[key] = found
         else:
@@ -93,7 +96,7 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _each(decode: Callable[[str], Size | str], names: list[str], what: str) -> Iterator[tuple[str, Size | str]]:
+def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> Iterator[tuple[str, Size | str]]:
     """Decode in as many threads as there are CPUs: OpenCV lets them run side by side."""
     if not names:
         return
@@ -102,22 +105,48 @@ def _each(decode: Callable[[str], Size | str], names: list[str], what: str) -> I
     if len(names) > MANY:
         print(f"Decoding {len(names)} images of {what} to find damaged ones, once.", flush=True)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with one_thread(), _silent_decoders() as stderr, ThreadPoolExecutor(min(cpus, 32)) as pool:
-        bar = tqdm(total=len(names), desc=what, unit="image", file=stderr, leave=False, delay=1, disable=None)
+    with one_thread(), _hearing() as (heard, terminal), ThreadPoolExecutor(min(cpus, 32)) as pool:
+        bar = tqdm(total=len(names), desc=what, unit="image", file=terminal, leave=False, delay=1, disable=None)
         try:
             with bar:
-                for name, found in zip(names, pool.map(decode, names), strict=True):
-                    bar.update()
-                    yield name, found
+                for start in range(0, len(names), GROUP):
+                    group = names[start : start + GROUP]
+                    found = dict(zip(group, pool.map(lambda name: _read_and_decode(read, name), group), strict=True))
+                    if _tells_damage(heard()):
+                        found.update(_damaged_jpegs(read, found, heard))
+                    bar.update(len(group))
+                    yield from found.items()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _decode_file(path: str) -> Size | str:
+def _damaged_jpegs(
+    read: Callable[[str], bytes | None], found: dict[str, Size | str], heard: Callable[[], bytes]
+) -> dict[str, Size | str]:
+    """Find those of which the library of JPEG says, on the terminal only, that it filled up what is missing."""
+    damaged: dict[str, Size | str] = {}
+    for name in found:
+        content = b"" if isinstance(found[name], str) else read(name) or b""
+        if content.startswith(JPEG):
+            _decode(content)
+            if _tells_damage(heard()):
+                damaged[name] = "is damaged inside"
+    return damaged
+
+
+def _tells_damage(words: bytes) -> bool:
+    return any(word in words for word in (b"premature end", b"bad Huffman", b"bad progression", b"instead of RST"))
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _read_and_decode(read: Callable[[str], bytes | None], name: str) -> Size | str:
     try:
-        with open(path, "rb") as file:
-            return _decode(file.read())
+        return _decode(read(name))
     except OSError as error:
         return error.strerror or str(error)
 
@@ -155,26 +184,31 @@ def _begins_as_picture(content: bytes) -> bool:
 
 
 @contextmanager
-def _silent_decoders() -> Iterator[IO[str]]:
+def _hearing() -> Iterator[tuple[Callable[[], bytes], IO[str]]]:
     """Keep what OpenCV and its libraries write about damaged pictures off the terminal: the findings say it.
 
     Yields:
-        what still writes to the terminal.
+        a function that returns what they wrote since its last call, and what still writes to the terminal.
     """
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     sys.stderr.flush()
     try:
-        terminal = os.dup(2)
+        before = os.dup(2)
     except OSError:  # it is closed
-        terminal = os.open(os.devnull, os.O_WRONLY)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    os.close(nothing)
-    stream: Any = open(os.dup(terminal), "w")  # noqa: SIM115  closed below
-    try:
-        yield stream
-    finally:
-        stream.close()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        cv2.utils.logging.setLogLevel(level)
+        before = os.open(os.devnull, os.O_WRONLY)
+    with tempfile.TemporaryFile() as written, open(os.dup(before), "w") as terminal:
+        place = 0
+
+        def heard() -> bytes:
+            nonlocal place
+            words = os.pread(written.fileno(), 1 << 20, place) if hasattr(os, "pread") else b""
+            place = os.fstat(written.fileno()).st_size
+            return words
+
+        os.dup2(written.fileno(), 2)
+        try:
+            yield heard, terminal
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            cv2.utils.logging.setLogLevel(level)
