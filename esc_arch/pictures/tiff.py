@@ -44,6 +44,9 @@ _NOT_READ = {
     32845: "light without a stated range (LogLuv)",
     4: "a mask of transparency, not a picture",
 }
+_D50_TO_D65 = np.array(  # Bradford's adaptation, as ICC profiles use it
+    [[0.9555766, -0.0230393, 0.0631636], [-0.0282895, 1.0099416, 0.0210077], [0.0122982, -0.0204830, 1.3299098]]
+)
 _STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
 _DESCRIPTION = 270  # a tag
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
@@ -189,6 +192,10 @@ def _meaning(
         extra = (_UNASSOCIATED,)  # one more than the colours: an alpha that an old program did not declare
     alphas = [index for index, kind in enumerate(extra) if int(kind) in (_ASSOCIATED, _UNASSOCIATED)]
     chosen = [*range(colours), *(colours + index for index in alphas[:1] if colours + index < samples.shape[2])]
+    if colours == 1 and not alphas and samples.shape[2] > 2:
+        raise UserError(
+            f"{file} has {samples.shape[2]} channels that are not said to be colours; split it, or make it RGB."
+        )
     values = samples if samples.shape[2] == len(chosen) else samples[..., chosen]
     if photometric in (CIELAB, ICCLAB):
         return _lab(file, values, bits, sample_format, photometric), None
@@ -270,7 +277,7 @@ def _cmyk(pixels: Pixels, profile: bytes | None) -> Pixels:
 
 def _lab(file: str, values: Pixels, bits: int, sample_format: int, photometric: int) -> Pixels:
     """Convert CIE L*a*b* to sRGB (TIFF 6.0, section 23, and Adobe's technical note on ICCLab), 8 or 16 bits."""
-    from skimage.color import lab2rgb
+    from skimage.color import lab2xyz, xyz2rgb
 
     if bits not in (8, 16) or sample_format == 3:
         raise UserError(f"{file} holds CIE L*a*b* of {bits} bits; convert it to RGB.")
@@ -281,7 +288,9 @@ def _lab(file: str, values: Pixels, bits: int, sample_format: int, photometric: 
         lab[..., 1:] = values[..., 1:3].astype(np.float32) / step - 128
     else:
         lab[..., 1:] = values[..., 1:3].view(f"i{bits // 8}").astype(np.float32) / step
-    pixels = (lab2rgb(lab, illuminant="D50") * whole).round().clip(0, whole).astype(f"u{bits // 8}")
+    pixels = (
+        (xyz2rgb(lab2xyz(lab, illuminant="D50") @ _D50_TO_D65.T) * whole).round().clip(0, whole).astype(f"u{bits // 8}")
+    )
     return np.concatenate([pixels, values[..., 3:].view(pixels.dtype)], axis=2)
 
 

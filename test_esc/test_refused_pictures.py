@@ -1,0 +1,146 @@
+"""What is not read is refused for the reason that is true of that file, and the sentence says what to do."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from odd_pictures import saved
+from PIL import Image, ImageCms
+
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.formats import EXTRAS
+from esc_arch.pictures.reading import read_picture
+
+LIMIT = 10**6
+RNG = np.random.default_rng(0)
+IMAGE = Image.fromarray(RNG.integers(0, 256, (16, 12, 3), np.uint8))
+ANIMATION: dict[str, Any] = {"save_all": True, "append_images": [IMAGE.rotate(90)]}
+
+
+def tiff(pixels: Any, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+def pages(*sizes: tuple[int, int, int]) -> bytes:
+    """Pages of grey: height, width, and the kind of subfile."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for height, width, kind in sizes:
+            writer.write(np.full((height, width), height, np.uint8), subfiletype=kind, metadata=None)
+    return stream.getvalue()
+
+
+def jpeg_of_12_bits() -> bytes:
+    data = bytearray(saved(IMAGE, "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    return bytes(data)
+
+
+REFUSED = {
+    "gif animation": (saved(IMAGE, "GIF", **ANIMATION), "is an animation of 2 frames"),
+    "png animation": (saved(IMAGE, "PNG", **ANIMATION), "is an animation of 2 frames"),
+    "webp animation": (saved(IMAGE, "WEBP", **ANIMATION), "is an animation of 2 frames"),
+    "pages": (pages((9, 9, 0), (8, 8, 0)), "has 2 pages; split it"),
+    "pages among thumbnails": (pages((9, 9, 0), (4, 4, 1), (7, 9, 0)), "has 2 pages; split it"),
+    "ImageJ": (tiff(np.zeros((3, 8, 8), np.uint8), imagej=True), "has 3 pages"),
+    "volume": (
+        tiff(np.zeros((4, 8, 8), np.uint8), volumetric=True, tile=(16, 16, 16), photometric=1),
+        "a volume of 4 pictures",
+    ),
+    "signed": (tiff(np.full((8, 8), -3, np.int16)), "signed samples from -3 to -3 and does not state what is black"),
+    "float": (tiff(np.full((8, 8), 2.5, "f4")), "floating point samples from 2.5 to 2.5 and does not state"),
+    "nan": (tiff(np.full((8, 8), np.nan, "f4")), "no numbers"),
+    "complex": (tiff(np.zeros((8, 8), "c8")), "samples of 64 bits of format 6"),
+    "bands": (tiff(np.zeros((8, 8, 5), np.uint8), photometric="minisblack", planarconfig="contig"), "has 5 channels"),
+    "sensor": (tiff(np.zeros((8, 8), np.uint16), photometric=32803), "the raw data of a camera's sensor"),
+    "12 bits": (jpeg_of_12_bits(), "12-bit"),
+    "OpenEXR": (b"v/1\x01" + bytes(60), "is OpenEXR, light without a stated range"),
+    "HDR": (b"#?RADIANCE\n" + bytes(60), "is Radiance HDR, light without a stated range"),
+    "drawing": (b'  <svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing"),
+    "page": (b"\n<!doctype html><html>", "is a page of the web"),
+    "film": (b"\0\0\0\x20ftypisom" + bytes(60), "is a film"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+    "PFM": (b"Pf\n2 1\n-1.0\n" + np.array([0.5, 3], "<f4").tobytes(), "floating point samples from 0.5 to 3"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])  # what is stored decides, not the name
+def test_the_reason_is_true(name: str, suffix: str, tmp_path: Path) -> None:
+    data, reason = REFUSED[name]
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        read_picture(str(file), LIMIT)
+    assert reason in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("HEIF", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), ("JXL", b"\xff\x0a"), ("JXL", b"\0\0\0\x0cJXL \r\n\x87\n")],
+)
+def test_missing_libraries_are_named(name: str, head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, extra = EXTRAS[name]
+    monkeypatch.setitem(sys.modules, module, None)
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, name, raising=False)
+    (tmp_path / "a.jpg").write_bytes(head + bytes(99))
+    with pytest.raises(UserError, match=rf"esc_arch\[{extra}\]"):
+        read_picture(str(tmp_path / "a.jpg"), LIMIT)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(32, 24, 0), (8, 6, 1)],
+        [(8, 6, 1), (32, 24, 0)],
+        [(32, 24, 0), (16, 12, 1), (8, 6, 1)],
+        [(32, 24, 0), (16, 12, 0), (8, 6, 0)],  # a pyramid that is not marked
+        [(32, 24, 1), (16, 12, 1)],  # nothing but thumbnails: the largest
+    ],
+)
+def test_thumbnails_and_overviews_are_left(sizes: list[tuple[int, int, int]], tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(pages(*sizes))
+    found = read_picture(str(tmp_path / "a.tif"), LIMIT)
+    assert found.pixels.shape == (32, 24, 1)
+    assert (found.pixels == 32).all()
+
+
+def test_the_picture_below_a_thumbnail(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(np.zeros((8, 6), np.uint8), subfiletype=1, subifds=1, metadata=None)
+        writer.write(np.full((32, 24), 7, np.uint16), subfiletype=0, metadata=None)
+    found = read_picture(str(tmp_path / "a.tif"), LIMIT)
+    assert (found.pixels == 7).all()
+    assert found.pixels.shape == (32, 24, 1)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_lab_and_ycbcr(compression: str | None, tmp_path: Path) -> None:
+    blocks = np.kron(RNG.integers(20, 236, (4, 3, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    image = Image.fromarray(blocks)
+    lab = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    for stored in (lab, image.convert("YCbCr")):
+        stored.save(tmp_path / "a.tif", compression=compression)
+        found = read_picture(str(tmp_path / "a.tif"), LIMIT)
+        assert np.abs(found.pixels.astype(int) - blocks).max() <= 4
+    deep = np.asarray(lab).astype(np.uint16)
+    deep[..., 0] *= 257
+    deep[..., 1:] = (np.asarray(lab)[..., 1:].view(np.int8).astype(np.int16) * 256).view(np.uint16)
+    for photometric in (8, 9):
+        values = deep if photometric == 8 else deep ^ np.array([0, 1 << 15, 1 << 15], np.uint16)
+        (tmp_path / "b.tif").write_bytes(tiff(values, photometric=photometric, metadata=None))
+        found = read_picture(str(tmp_path / "b.tif"), LIMIT)
+        assert found.pixels.dtype == np.uint16
+        assert np.abs(found.pixels / 257 - blocks).max() <= 4
