@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 from esc_arch.common.errors import UserError
@@ -25,11 +26,9 @@ def read_content(file: str) -> Any:
     """
     kind = kind_of(file)
     try:
-        if kind is Kind.SAFETENSORS:
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        return read_zip(file) if kind is Kind.ZIP else read_legacy(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols and storages, of no use to who has the file only
+            return READ[kind](file)
     except UserError:
         raise
     except UnsupportedPickleError as error:
@@ -41,6 +40,15 @@ def read_content(file: str) -> Any:
         raise UserError(f"{file} is damaged, or too large for the memory of this machine; {AGAIN}.") from error
     except Exception as error:  # what is damaged may raise anything at all
         raise UserError(f"{file} is damaged{_reason(error)}; {AGAIN}.") from error
+
+
+def _read_safetensors(file: str) -> Any:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+READ = {Kind.SAFETENSORS: _read_safetensors, Kind.ZIP: read_zip, Kind.LEGACY: read_legacy}
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import threading
-import warnings
 import zipfile
 from collections.abc import Iterable
 from typing import IO, Any
@@ -108,8 +107,7 @@ def _load(stream: IO[bytes], found: Scan, file: str) -> Any:
             f"{file} holds more than tensors: a call of {call}, which was not run; such files can harm, take the "
             "checkpoint from a source that you trust."
         )
-    with _one_at_a_time, torch.serialization.safe_globals(list(stand_ins(found))), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about protocols and storages, of no use to who has the file only
+    with _one_at_a_time, torch.serialization.safe_globals(list(stand_ins(found))):
         return torch.load(stream, map_location="cpu", weights_only=True)
 
 
