@@ -16,6 +16,7 @@ import yaml
 
 from esc_arch import train
 from esc_arch.archs import ESC
+from esc_arch.bridge import pipeline
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError
 
@@ -269,3 +270,52 @@ def test_command_exits_with_one_sentence(tiny_options: Options, tmp_path: Path) 
     assert done.returncode == 1
     assert done.stderr == "Error: network_g:type: 'ESCC' is unknown; did you mean 'ESC'.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["options.yml"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--skip_data_check"]])
+def test_decoding_is_left_out_when_asked(
+    tiny_options: Options,
+    copied_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    """The command then meets the damaged picture where it is read, and not before."""
+    spoil_validation_image(copied_data)
+    tiny_options["val"]["val_freq"] = 100
+    tiny_options["train"]["optim_g"]["type"] = "Adamm"  # is told before the data are looked at
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.safe_dump(tiny_options))
+    monkeypatch.chdir(tmp_path)
+    force = ["--force_yml", "train:optim_g:type=Adam"]
+    monkeypatch.setattr(sys, "argv", ["train", "-opt", str(file), *force, *arguments])
+    told: list[bool] = []
+    monkeypatch.setattr(
+        pipeline, "check_options", lambda opt, decode: told.append(decode) or check_options(opt, decode)
+    )
+    monkeypatch.setattr("basicsr.train.make_exp_dirs", lambda opt: pytest.fail("nothing may be written"))
+    if arguments:
+        monkeypatch.setattr(pipeline, "_cap_workers", _stop)
+    with pytest.raises(SystemExit):
+        train.main()
+    assert told == [not arguments]
+    words = "the check is over" if arguments else "p0x2.png is no picture that OpenCV can read"
+    assert words in capsys.readouterr().err
+
+
+def _stop(opt: Options) -> None:
+    raise UserError("the check is over")
+
+
+def test_every_process_learns_what_the_first_one_found(tiny_options: Options, tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        opt = parsed(tiny_options)
+        opt["dist"] = True
+        assert pipeline._check_once(opt, decode=True) == []
+        opt["network_g"]["dim"] = 17
+        with pytest.raises(UserError, match="dim must be divisible by num_heads"):
+            pipeline._check_once(opt, decode=True)
+    finally:
+        torch.distributed.destroy_process_group()

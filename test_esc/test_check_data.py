@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esc_arch.checks import decoding
+from esc_arch.checks import decoding, remembered
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.decoding import decode_files
 from esc_arch.common.errors import UserError
@@ -24,7 +24,7 @@ Options = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remembered, "cache_folder", lambda: str(tmp_path / "cache"))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray[Any, Any]:
