@@ -9,7 +9,7 @@ from esc_arch.common import guard  # noqa: F401  before all that takes time
 
 # isort: split
 from esc_arch import errors
-from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCRIB, ESCReal, ESCRealM
 from esc_arch.bridge import plugin
 from esc_arch.fast import ways
 from esc_arch.layers import ConvAttn, DecomposedConvAttn
@@ -24,6 +24,7 @@ __all__ = [
     "ESC",
     "ESCFP",
     "ESCLTE",
+    "ESCRIB",
     "ConvAttn",
     "DecomposedConvAttn",
     "ESCReal",

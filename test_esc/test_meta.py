@@ -25,9 +25,11 @@ FURTHER: list[tuple[type[nn.Module], dict[str, Any]]] = [
     (ESC, TINY | {"window_size": 16}),  # for which there is a compiled kernel
     (ESCReal, TINY | {"use_dysample": True}),
     (ESCRealM, TINY | {"upscaling_factor": 2, "upsampler": "pixelshuffledirect"}),
-    (ESCRealM, TINY | {"upscaling_factor": 1, "upsampler": "conv"}),
+    (ESCRealM, TINY | {"upscaling_factor": 1, "upsampler": "conv", "unshuffle_mod": False}),
     (ESCRealM, TINY | {"upscaling_factor": 3, "upsampler": "pixelshuffle"}),
     (ESCRealM, TINY | {"upscaling_factor": 4, "upsampler": "dysample"}),
+    (ESCRealM, TINY | {"upscaling_factor": 3, "upsampler": "lda"}),
+    (ESC, TINY | {"attn_type": "FlashBias", "flashbias_rank": 5}),
     (ESCLTE, FAMILY | {"upscaling_factor": 2.5}),
 ]
 

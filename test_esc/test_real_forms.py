@@ -19,7 +19,8 @@ from esc_arch.common.errors import UserError
 from esc_arch.layers import UPSAMPLERS, UpsampleHead
 from esc_arch.layers.lda import LocalDeformableUpsampler
 from esc_arch.weights import build, identify, read_weights, write_weights
-from esc_arch.weights.infer_real import UndecidedError, UnsupportedFormError
+from esc_arch.weights.infer_real import UnsupportedFormError
+from esc_arch.weights.shapes import UndecidedError
 
 Weights = dict[str, torch.Tensor]
 MARK = "to_img.MetaUpsample"

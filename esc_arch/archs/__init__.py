@@ -10,6 +10,7 @@ from esc_arch.archs.esc_arch import ESC
 from esc_arch.archs.esc_fp_arch import ESCFP
 from esc_arch.archs.esc_lte_arch import ESCLTE
 from esc_arch.archs.esc_real_arch import ESCReal, ESCRealM
+from esc_arch.archs.esc_rib_arch import ESCRIB
 from esc_arch.archs.hit_sr_arch import HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.archs.mambair_arch import MambaIR
 from esc_arch.archs.mambairv2_arch import MambaIRv2Light
@@ -27,6 +28,7 @@ NETWORKS: tuple[type[nn.Module], ...] = (
     ESC,
     ESCFP,
     ESCLTE,
+    ESCRIB,
     ESCReal,
     ESCRealM,
     HiT_SIR,
@@ -42,6 +44,7 @@ __all__ = [
     "ESC",
     "ESCFP",
     "ESCLTE",
+    "ESCRIB",
     "NETWORKS",
     "ASIDd8",
     "Bicubic",

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
+from esc_arch.layers.flash_bias import factored_attention
 from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample import SubPixelConv, nearest_skip
 
@@ -39,6 +40,7 @@ class ESC(ESCTrunk):
         exp_ratio: float = 1.25,
         attn_type: str = "auto",
         use_ln: bool = False,
+        flashbias_rank: int | None = None,
     ) -> None:
         super().__init__(
             dim,
@@ -51,6 +53,7 @@ class ESC(ESCTrunk):
             exp_ratio=exp_ratio,
             attn_type=attn_type,
             use_ln=use_ln,
+            attention=factored_attention(attn_type, flashbias_rank, dim, window_size, num_heads),
         )
         self.upscaling_factor = upscaling_factor
         self.plk_filter = new_large_kernel(pdim, kernel_size)

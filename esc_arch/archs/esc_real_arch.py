@@ -13,6 +13,7 @@ from torch import nn
 from esc_arch.layers.arguments import require, require_image, require_scale
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.dysample import DySample
+from esc_arch.layers.flash_bias import factored_attention
 from esc_arch.layers.reflect import ReflectConv2d
 from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample_head import UpsampleHead, nearest_conv
@@ -42,6 +43,7 @@ class ESCRealTrunk(ESCTrunk):
         num_heads: int,
         exp_ratio: float,
         attn_type: str,
+        flashbias_rank: int | None,
     ) -> None:
         super().__init__(
             dim,
@@ -55,6 +57,7 @@ class ESCRealTrunk(ESCTrunk):
             exp_ratio=exp_ratio,
             attn_type=attn_type,
             use_ln=True,
+            attention=factored_attention(attn_type, flashbias_rank, dim, window_size, num_heads),
         )
         self.plk_filter = new_large_kernel(pdim, kernel_size)
         # in published names, what comes first in both is to unshuffle; here that is done once, before them
@@ -90,6 +93,7 @@ class ESCReal(ESCRealTrunk):
         upscaling_factor: 4, the only scale of the published network; any with DySample, a power of two with
             `neosr_head`.
         use_dysample: enlarge by DySample instead of nearest neighbours and convolutions.
+        flashbias_rank: as in `ESC`.
         neosr_head: enlarge as neosr's `esc` does without DySample: two convolutions after every doubling.
 
     Raises:
@@ -109,6 +113,7 @@ class ESCReal(ESCRealTrunk):
         exp_ratio: float = 2,
         attn_type: str = "auto",
         use_dysample: bool = False,
+        flashbias_rank: int | None = None,
         neosr_head: bool = False,
     ) -> None:
         require_scale(upscaling_factor)
@@ -122,7 +127,19 @@ class ESCReal(ESCRealTrunk):
             use_dysample or neosr_head or upscaling_factor == 4,
             f"upscaling_factor of ESCReal must be 4, got {upscaling_factor}; ESCRealM has other scales",
         )
-        super().__init__(3, dim, pdim, kernel_size, n_blocks, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        super().__init__(
+            3,
+            dim,
+            pdim,
+            kernel_size,
+            n_blocks,
+            conv_blocks,
+            window_size,
+            num_heads,
+            exp_ratio,
+            attn_type,
+            flashbias_rank,
+        )
         self.upscaling_factor = upscaling_factor
         self.to_img: nn.Module = (
             DySample(dim, 3, upscaling_factor)
@@ -160,6 +177,7 @@ class ESCRealM(ESCRealTrunk):
         upsampler: "nearest+conv", "pixelshuffle", "pixelshuffledirect", "dysample", "transpose+conv", "lda", "pa_up",
             or "conv", which does not enlarge: for scale 1 without `unshuffle_mod`.
         unshuffle_mod: pixel-unshuffle the image at scales 1 and 2.
+        flashbias_rank: as in `ESC`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -180,6 +198,7 @@ class ESCRealM(ESCRealTrunk):
         mid_dim: int = 48,
         upsampler: str = "nearest+conv",
         unshuffle_mod: bool = True,
+        flashbias_rank: int | None = None,
     ) -> None:
         require_scale(upscaling_factor)
         upscaling_factor = int(upscaling_factor)
@@ -203,6 +222,7 @@ class ESCRealM(ESCRealTrunk):
             num_heads,
             exp_ratio,
             attn_type,
+            flashbias_rank,
         )
         self.upscaling_factor = upscaling_factor
         self.unshuffle = unshuffle

@@ -23,6 +23,7 @@ from esc_arch.checks.parts import check_parts, first_line, needs_gt
 from esc_arch.checks.table import DEGRADING_MODELS, NAMES
 from esc_arch.checks.values import read_values
 from esc_arch.common.errors import UserError
+from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
 
@@ -59,6 +60,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     if not _resumes(opt):
         for key, network in networks.items():
             check_pretrained(opt["path"], key, network)
+            if opt["is_train"] and not opt["path"].get(f"pretrain_{key}"):
+                _check_learns_positions(key, network)
     checked = {phase: check_dataset(data, f"datasets:{phase}", decode) for phase, data in opt["datasets"].items()}
     if opt["is_train"]:
         _check_patches(opt, networks, checked["train"])
@@ -67,6 +70,11 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
             _check_metrics_on(opt, phase, found)
             _check_whole_images(opt, networks["network_g"], phase, found)
     return told
+
+
+def _check_learns_positions(key: str, network: nn.Module) -> None:
+    if any(isinstance(module, FlashBiasAttention) for module in network.modules()):
+        raise UserError(f"{key}: {FROM_SCRATCH}, which path:pretrain_{key} names.")
 
 
 def _check_patches(opt: Options, networks: dict[str, nn.Module], found: Checked) -> None:

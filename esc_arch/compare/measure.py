@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import functools
 import importlib
@@ -16,13 +17,13 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from esc_arch.archs import NETWORKS
 from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.common.peak_memory import PeakMemory
 from esc_arch.compare.flops import count_macs
 from esc_arch.compare.job import Job
 from esc_arch.compare.quality import score
+from esc_arch.layers.attention import WindowAttention, set_backend
 
 T = TypeVar("T")
 Size = tuple[int, int]  # height, width
@@ -123,11 +124,11 @@ class Worker:
         return {"parameters": sum(parameter.numel() for parameter in self._network.parameters())}
 
     def _macs(self) -> dict[str, Any]:
-        options = self.job.row.network
         network = self._network
-        if "attn_type" in options and options.get("type") in {known.__name__ for known in NETWORKS}:
+        if any(isinstance(module, WindowAttention) for module in network.modules()):
             # all back-ends compute the same; what Flex generates cannot be counted
-            network = self._build({**options, "attn_type": "SDPA"})
+            network = copy.deepcopy(network)
+            set_backend(network, "SDPA")
         macs, (height, width) = self._at_usable_size(lambda size: count_macs(network, *size))
         return {"macs": macs, "input": [height, width]}
 

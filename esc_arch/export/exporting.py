@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -105,8 +104,7 @@ def _export_network(source: str, chosen: Format, target: str, half: bool, opset:
             identity.arguments["upscaling_factor"] = scale
         elif scale is not None and scale != identity.scale:
             raise UserError(f"--scale is {scale}, but the network enlarges {identity.scale} times.")
-        if "attn_type" in inspect.signature(identity.network).parameters:
-            identity.arguments["attn_type"] = chosen.attn_type
+        identity = replace(identity, backend=chosen.attn_type)
         network = identity.build(tensors)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error

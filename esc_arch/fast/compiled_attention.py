@@ -12,17 +12,17 @@ import torch
 
 from esc_arch.fast import kernels, speedups
 from esc_arch.fast.strips import memory_format
-from esc_arch.layers.backend import window_attention
+from esc_arch.layers.backend import Bias, window_attention
 from esc_arch.layers.window import RelativePositionBias, window_partition
 
-Attend = Callable[[torch.Tensor, RelativePositionBias, int, str], torch.Tensor]
+Attend = Callable[[torch.Tensor, Bias, int, str], torch.Tensor]
 
 
 def image_attention(
-    definition: Attend, qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto"
+    definition: Attend, qkv: torch.Tensor, bias: Bias, heads: int, attn_type: str = "auto"
 ) -> torch.Tensor:
     """Do what `esc_arch.layers.backend.image_attention` does, and leave images in the layout in which they come."""
-    if attn_type in ("auto", "SDPA") and pays(qkv, bias):
+    if attn_type in ("auto", "SDPA") and isinstance(bias, RelativePositionBias) and pays(qkv, bias):
         return compiled_attention(qkv, bias, heads)
     if not speedups.active().channels_last or memory_format(qkv) != torch.channels_last:
         return definition(qkv, bias, heads, attn_type)

@@ -24,6 +24,8 @@ from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
+from esc_arch.layers.flash_bias import FlashBiasAttention
+from esc_arch.layers.implicit_bias import ImplicitBiasAttention, PlainAttention
 from esc_arch.layers.reflect import next_multiple, reflect_axis
 
 
@@ -45,6 +47,9 @@ def in_steps(
     return conv_out_step(x, block.ln_out, block.conv_out, skip, memory)
 
 
+ATTENTIONS = (WindowAttention, FlashBiasAttention, ImplicitBiasAttention, PlainAttention)
+
+
 def may_bypass(block: ESCBlock) -> bool:
     """Tell whether the weights of the modules in `block` may be used without calling the modules.
 
@@ -55,7 +60,7 @@ def may_bypass(block: ESCBlock) -> bool:
         speedups.active().composed
         and all(type(ffn) is ConvFFN for ffn in ffns)
         and all(isinstance(convolution, PartialConvAttn) for convolution in block.pconvs)
-        and type(block.attn) is WindowAttention
+        and type(block.attn) in ATTENTIONS
     ):
         return False
     linear: list[Any] = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
@@ -89,15 +94,42 @@ def attention_step(x: torch.Tensor, norm: nn.Module, attn: WindowAttention) -> t
     """Compute x + attn(norm(x)) of `x` (B, C, H, W), which is overwritten unless there are gradients to compute."""
     if torch.is_grad_enabled():
         return x + attn(norm(x))
-    window, bias = attn.window_size, attn.bias()
+    window, bias, gate = attn.window_size, attn.bias(), attn.gate
+    context = 0 if gate is None else _reach(gate)
+    below = x[:, :, :0]  # rows of the strip below, as they were
     # from the bottom, where the padding by reflection reads rows further up, which must be unchanged
-    for strip in reversed(list(cut(x, 3 * x.shape[1], multiple=window))):
+    for strip in reversed(list(cut(x, 3 * x.shape[1], context=context, multiple=window))):
         start, stop = strip.rows.start, strip.rows.stop
         rows = strip.of(x)
+        gates = None
+        if gate is not None:
+            above = x[strip.images, :, start - strip.above : start]
+            around = torch.cat([above, rows, below], dim=2) if strip.below else torch.cat([above, rows], dim=2)
+            gates = gate_rows(gate, norm(around), strip.above, strip.below)
+            below = rows[:, :, :context].clone()
         if start and stop % window:
-            below = reflect_axis(x[strip.images], 2, stop, next_multiple(stop, window))
-            rows = torch.cat([rows, below], dim=2)
-        strip.of(x).add_(attn.attend(norm(rows), bias)[:, :, : stop - start])
+            beyond = reflect_axis(x[strip.images], 2, stop, next_multiple(stop, window))
+            rows = torch.cat([rows, beyond], dim=2)
+        if gates is not None and rows.shape[2] > stop - start:
+            gates = F.pad(gates, (0, 0, 0, rows.shape[2] - (stop - start)))
+        strip.of(x).add_(attn.attend(norm(rows), bias, gates)[:, :, : stop - start])
+    return x
+
+
+def _reach(gate: nn.Sequential) -> int:
+    """Return how many rows further a gate looks."""
+    first = gate[0]
+    assert isinstance(first, nn.Conv2d)
+    return first.kernel_size[0] // 2
+
+
+def gate_rows(gate: nn.Sequential, x: torch.Tensor, above: int, below: int) -> torch.Tensor:
+    """Compute the gate of an attention for some rows, out of (B, C, above + H + below, W)."""
+    first, *rest = gate
+    assert isinstance(first, nn.Conv2d)
+    x = convolve_rows(first, x, above, below)
+    for layer in rest:
+        x = layer(x)
     return x
 
 

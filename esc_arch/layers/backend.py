@@ -15,16 +15,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from esc_arch.layers.factored_bias import FactoredBias
 from esc_arch.layers.seam import replaceable
 from esc_arch.layers.window import RelativePositionBias, window_merge, window_partition
 
 ATTN_TYPES = ("auto", "Naive", "SDPA", "Flex")
+Bias = RelativePositionBias | FactoredBias
 FLEX_SMALLEST_HEAD = 16  # Triton multiplies matrices of no smaller side
 
 
 @replaceable
-def image_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int, attn_type: str = "auto") -> torch.Tensor:
-    """Attend within the windows of images, with a bias for every relative position.
+def image_attention(qkv: torch.Tensor, bias: Bias, heads: int, attn_type: str = "auto") -> torch.Tensor:
+    """Attend within the windows of images, with a bias for every pair of places.
 
     Args:
         qkv: (B, 3 * C, H, W), channels in the order (qkv, heads, head channels); H, W multiples of the window.
@@ -44,9 +46,9 @@ def image_attention(qkv: torch.Tensor, bias: RelativePositionBias, heads: int, a
 
 
 def window_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias, attn_type: str = "auto"
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Bias, attn_type: str = "auto"
 ) -> torch.Tensor:
-    """Attend within windows, with a bias for every relative position.
+    """Attend within windows, with a bias for every pair of places.
 
     Args:
         q: queries (windows, h, w * w, d).
@@ -62,7 +64,7 @@ def window_attention(
         RuntimeError: the back-end cannot run here; the message names one that can.
     """
     if attn_type == "auto":
-        attn_type = best_attn_type(q, bias.table)
+        attn_type = best_attn_type(q, bias.table) if isinstance(bias, RelativePositionBias) else "SDPA"
     return _BACKENDS[attn_type](q, k, v, bias)
 
 
@@ -87,22 +89,28 @@ def why_not_flex(q: torch.Tensor) -> str | None:
     return None
 
 
-def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+def _naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Bias) -> torch.Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (windows, h, w * w, w * w)
     scores = scores + bias.expanded(q.dtype)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
 @replaceable
-def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Bias) -> torch.Tensor:
     """Attend by PyTorch's fused kernel; arguments and result as in `window_attention`."""
+    if isinstance(bias, FactoredBias):
+        return bias.attend(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expanded(q.dtype)[None])
 
 
-def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: RelativePositionBias) -> torch.Tensor:
+def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: Bias) -> torch.Tensor:
     if q.is_cuda and (reason := why_not_flex(q)) is not None:
         raise RuntimeError(f"attn_type 'Flex' cannot run here: {reason}. Use 'SDPA' or 'auto'.")
-    add_bias = _bias_modifier(bias.table.to(q.dtype), bias.window)
+    add_bias = (
+        _bias_modifier(bias.table.to(q.dtype), bias.window)
+        if isinstance(bias, RelativePositionBias)
+        else _pair_modifier(bias.expanded(q.dtype))
+    )
     if q.is_cuda:
         if torch.compiler.is_compiling():
             from torch.nn.attention.flex_attention import flex_attention
@@ -127,6 +135,17 @@ def _bias_modifier(table: torch.Tensor, window: int) -> Callable[..., torch.Tens
         down = key // window - query // window + window - 1
         right = key % window - query % window + window - 1
         return score + table[head, down * side + right]
+
+    return add_bias
+
+
+def _pair_modifier(bias: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Make the score modifier of Flex for a bias of every pair, (h, w * w, w * w)."""
+
+    def add_bias(
+        score: torch.Tensor, _batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor:
+        return score + bias[head, query, key]
 
     return add_bias
 

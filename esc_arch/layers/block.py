@@ -22,6 +22,7 @@ class ESCBlock(nn.Module):
         dim: number of channels C.
         convolutions: the ConvAttn modules, called as `module(x, kernel)`.
         window_size: this and the following as in `esc_arch.layers.trunk.ESCTrunk`.
+        attention: makes the attention, in place of one with a table of relative positions.
 
     Raises:
         ValueError: an argument is out of range.
@@ -38,12 +39,13 @@ class ESCBlock(nn.Module):
         exp_ratio: float,
         attn_type: str,
         use_ln: bool,
+        attention: Callable[[], WindowAttention] | None = None,
     ) -> None:
         super().__init__()
         self.ln_proj = LayerNorm(dim)
         self.proj = ConvFFN(dim, proj_ratio)
         self.ln_attn = LayerNorm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, attn_type)
+        self.attn = attention() if attention else WindowAttention(dim, window_size, num_heads, attn_type)
         self.pconvs = nn.ModuleList(convolutions)
         normalise: Callable[[], nn.Module] = (lambda: LayerNorm(dim)) if use_ln else nn.Identity
         self.lns = nn.ModuleList(normalise() for _ in self.pconvs)

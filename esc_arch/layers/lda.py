@@ -30,8 +30,6 @@ class LocalDeformableUpsampler(nn.Module):
         ValueError: an argument is out of range.
     """
 
-    neighbours: torch.Tensor
-
     def __init__(self, dim: int, scale: int) -> None:
         super().__init__()
         require_scale(scale)
@@ -48,9 +46,6 @@ class LocalDeformableUpsampler(nn.Module):
             nn.Conv2d(part, 2 * SIDE**2, 3, padding=1),
         )
         self.relative_position_bias_table = nn.Parameter(0.02 * torch.randn(1, 1, 1, SIDE**2, reduced))
-        steps = torch.arange(SIDE) - SIDE // 2
-        around = torch.cartesian_prod(steps, steps).float()  # (9, 2), rows first
-        self.register_buffer("neighbours", around.reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge `x` (B, C, H, W) to (B, C, S * H, S * W)."""
@@ -68,10 +63,12 @@ class LocalDeformableUpsampler(nn.Module):
         """Compute where to read, (B * groups, 9 * S * H, S * W, 2), x first, in [-1, 1] inside of the image."""
         exact = torch.promote_types(q.dtype, torch.float32)  # half a coordinate's digits miss whole pixels
         tall, wide = q.shape[-2:]
-        moves = FARTHEST * self.conv_offset(q).to(exact).tanh() + self.neighbours.to(exact)
+        moves = FARTHEST * self.conv_offset(q).to(exact).tanh()
         moves = moves.reshape(q.shape[0], SIDE**2, 2, tall, wide)
-        rows = moves[:, :, 0] + torch.arange(tall, device=q.device, dtype=exact).unsqueeze(1)
-        columns = moves[:, :, 1] + torch.arange(wide, device=q.device, dtype=exact)
+        steps = torch.arange(SIDE, device=q.device, dtype=exact) - SIDE // 2
+        down, right = (step.reshape(-1, 1, 1) for step in torch.meshgrid(steps, steps, indexing="ij"))
+        rows = moves[:, :, 0] + down + torch.arange(tall, device=q.device, dtype=exact).unsqueeze(1)
+        columns = moves[:, :, 1] + right + torch.arange(wide, device=q.device, dtype=exact)
         grid = torch.stack([2 * columns / max(wide - 1, 1) - 1, 2 * rows / max(tall - 1, 1) - 1], dim=-1)
         return grid.flatten(1, 2)
 

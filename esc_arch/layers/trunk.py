@@ -32,6 +32,7 @@ class ESCTrunk(nn.Module):
         exp_ratio: expansion of the ConvFFN before each ConvAttn.
         attn_type: attention back-end, one of `esc_arch.layers.backend.ATTN_TYPES`; all compute the same function.
         use_ln: normalise the input of the ConvFFN before each ConvAttn.
+        attention: makes an attention, in place of one with a table of relative positions.
         channels: of the input; more than 3 where the image was pixel-unshuffled.
         normalise_last: normalise before the last convolution.
 
@@ -59,7 +60,7 @@ class ESCTrunk(nn.Module):
             ESCBlock(dim, [convolution() for _ in range(conv_blocks)], **block) for _ in range(n_blocks)
         )
         self.ln_last = LayerNorm(dim) if normalise_last else nn.Identity()
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+        self.last: nn.Module = nn.Conv2d(dim, dim, 3, padding=1)
 
     @replaceable
     def extract(self, x: torch.Tensor, kernel: Any) -> torch.Tensor:

@@ -154,7 +154,9 @@ class UpsampleHead(nn.Sequential):
                 error_msgs.append(str(error))
         own = self.get_buffer(MARK) if MARK in self.state_dict() else None
         if own is not None:
-            state_dict[prefix + MARK] = torch.tensor(self.mark.numbers(), dtype=torch.uint8, device=own.device)
+            device = found.device if isinstance(found, torch.Tensor) else own.device
+            device = torch.device("cpu") if device.type == "meta" else device
+            state_dict[prefix + MARK] = torch.tensor(self.mark.numbers(), dtype=torch.uint8, device=device)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

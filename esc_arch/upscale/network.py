@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.archs import ESCRIB
 from esc_arch.archs.esc_lte_arch import LARGEST_TRAINED_SCALE
 from esc_arch.checks.options import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place
-from esc_arch.weights import Identity, bundled_names, identify, identify_at, read_weights
+from esc_arch.weights import Identity, bundled_names, identify_at, read_weights
 from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import weights_file
 
@@ -196,8 +197,11 @@ def _of_identity(network: nn.Module, identity: Identity) -> Enlarger:
 
 def _of_module(network: nn.Module) -> Enlarger:
     network = network.eval()
+    # neither may be among the weights
+    known = {"window_size": network.window_size} if isinstance(network, ESCRIB) else {}
+    scale = getattr(network, "upscaling_factor", None)
     try:
-        identity = identify(network.state_dict())
+        identity = identify_at(network.state_dict(), scale, **known)
     except UserError:
         scale = next((getattr(network, name) for name in SCALE_ARGUMENTS if hasattr(network, name)), None)
         if not isinstance(scale, int):

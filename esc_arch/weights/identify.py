@@ -12,10 +12,11 @@ from torch import nn
 from esc_arch.archs import ESCLTE
 from esc_arch.archs.esc_real_arch import published_names
 from esc_arch.common.errors import UserError
+from esc_arch.layers.attention import set_backend
+from esc_arch.layers.backend import ATTN_TYPES
 from esc_arch.layers.upsample_head import MARK, Mark
 from esc_arch.weights.infer import recognise
-from esc_arch.weights.infer_real import UndecidedError
-from esc_arch.weights.shapes import Arguments, Shapes
+from esc_arch.weights.shapes import Arguments, Shapes, UndecidedError
 
 MARK_OF_ALL = "to_img." + MARK
 CONSTANTS = (MARK, "init_pos")  # last parts of names of buffers, which a network has from its arguments too
@@ -27,6 +28,7 @@ class Identity:
 
     network: type[nn.Module]
     arguments: Arguments
+    backend: str | None = None  # of the attention, where `attn_type` is not that but a kind of positions
 
     @property
     def scale(self) -> int:
@@ -42,15 +44,18 @@ class Identity:
         """Build the network with these weights in single precision, on the CPU, in evaluation mode."""
         network = self.network(**self.arguments)
         network.load_state_dict(weights, strict=True)
+        if self.backend is not None:
+            set_backend(network, self.backend)
         return network.eval()
 
 
 def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
-    """Recognise weights of the ESC family (ESC, -light, -XL, -FP, -Real, -Real-M, ESC+LTE) and of HiT-SR.
+    """Recognise weights of the ESC family (ESC, -light, -XL, -FP, -RIB, -Real, -Real-M, ESC+LTE) and of HiT-SR.
 
     Every argument that changes parameters is inferred, also of the forms that traiNNer-redux and neosr write. What
-    shapes do not tell keeps its default: `attn_type`, which changes no number, the scale of ESC+LTE, and of HiT-SR
-    `img_range` and `base_win_size`. The windows of HiT-SR are taken as published where that fits the shapes.
+    shapes do not tell keeps its default: the back-end in `attn_type`, which changes no number, the scale of ESC+LTE,
+    the window of ESC-RIB, which is 64 as published, and of HiT-SR `img_range` and `base_win_size`. The windows of
+    HiT-SR are taken as published where that fits the shapes.
 
     Args:
         weights: names and tensors, all that the network has and no others.
@@ -70,7 +75,11 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     mark = _read_mark(weights)
     network, infer = recognise(shapes, mark)
     try:
-        arguments = {**infer(shapes, known, mark), **known}
+        inferred = infer(shapes, known, mark)
+        backend = None
+        if inferred.get("attn_type", "auto") not in ATTN_TYPES and known.get("attn_type") in ATTN_TYPES:
+            backend, known = known["attn_type"], {name: known[name] for name in known if name != "attn_type"}
+        arguments = {**inferred, **known}
         with torch.device("meta"):  # no memory, whatever the shapes are
             built = network(**arguments)
     except UserError:
@@ -83,7 +92,7 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     _require_equal(network.__name__, shapes, expected)
     if mark is not None:
         _require_same_mark(mark, getattr(built.to_img, "mark", None))
-    return Identity(network, arguments)
+    return Identity(network, arguments, backend)
 
 
 def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, **known: Any) -> Identity:

@@ -6,10 +6,11 @@ import re
 
 from torch import nn
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, HiT_SIR, HiT_SNG, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCRIB, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.layers.upsample_head import Mark
 from esc_arch.weights.infer_real import recognise_real
+from esc_arch.weights.infer_rib import infer_esc_rib
 from esc_arch.weights.shapes import Arguments, Infer, Shapes, count, infer_trunk, ratio_of, root
 
 UNIGRAMS = "correlation.ngram_window_partition.ngram_context.unigram_embed.weight"  # of a block of HiT-SNG
@@ -36,6 +37,8 @@ def recognise(shapes: Shapes, mark: Mark | None = None) -> tuple[type[nn.Module]
         UnsupportedFormError: they are those of a relative of these networks that this package does not have.
     """
     if any(name.startswith("blocks.0.attn.") for name in shapes):
+        if any(name.startswith("upsampler.") for name in shapes):
+            return ESCRIB, infer_esc_rib
         return recognise_real(shapes, mark) or (ESCFP if "lk_spatial" in shapes else ESC, _infer_esc)
     if "encoder.plk_filter" in shapes:
         return ESCLTE, _infer_esc_lte

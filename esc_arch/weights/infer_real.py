@@ -14,14 +14,10 @@ from torch import nn
 from esc_arch.archs import ESCReal, ESCRealM
 from esc_arch.common.errors import UserError
 from esc_arch.layers.upsample_head import GROUPS, Mark
-from esc_arch.weights.shapes import Arguments, Infer, Shapes, infer_trunk, root
+from esc_arch.weights.shapes import Arguments, Infer, Shapes, UndecidedError, infer_trunk, root
 
 SAMPLER = "offset.weight"  # of DySample
 ENLARGED_IN_ALL = 4  # by what follows pixel-unshuffling, at scales 1 and 2
-
-
-class UndecidedError(UserError):
-    """The weights are those of a network, but do not tell an argument that changes what it computes."""
 
 
 class UnsupportedFormError(UserError):

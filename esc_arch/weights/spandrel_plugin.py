@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from esc_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCRIB, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.weights.identify import identify
-from esc_arch.weights.infer_real import UndecidedError, UnsupportedFormError
+from esc_arch.weights.infer_real import UnsupportedFormError
+from esc_arch.weights.shapes import UndecidedError
 
-FAMILY = (ESC, ESCFP, ESCReal, ESCRealM)  # spandrel has no place for the scale of each call that ESC+LTE takes
+FAMILY = (ESC, ESCFP, ESCRIB, ESCReal, ESCRealM)  # spandrel has no place for the scale of each call that ESC+LTE takes
 HALF = FAMILY  # HiT-SR correlates without a softmax, which half precision may not hold
 
 
 def register_spandrel(registry: Any = None) -> None:
-    """Let `spandrel.ModelLoader` recognise ESC, -light, -XL, -FP, -Real, -Real-M, HiT-SIR, -SNG and -SRF.
+    """Let `spandrel.ModelLoader` recognise ESC, -light, -XL, -FP, -RIB, -Real, -Real-M, HiT-SIR, -SNG and -SRF.
 
     The detection takes nothing but whole checkpoints of these networks, so it is asked before spandrel's own. Calling
     this again changes nothing.
