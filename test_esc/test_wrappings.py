@@ -314,6 +314,10 @@ def test_a_dictionary_of_another_class_holds_weights_too(tmp_path: Path) -> None
         (torch.zeros(3), "does not hold the weights of a network"),
         ("text", "does not hold the weights of a network"),
         ({"iter": 3, "epoch": 1, "optimizers": [], "schedulers": []}, r"is a training state.*choose net_g_\.\.\.\.pth"),
+        (
+            {"iter": 3, "optimizers": [], "schedulers": [], "dice": {"cpu": torch.get_rng_state()}},
+            "is a training state",
+        ),
     ],
 )
 def test_what_holds_no_weights_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:

@@ -72,7 +72,7 @@ def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Ca
         UserError: there are none, or different ones of the same claim, or not the entry; the message lacks the file.
     """
     candidates = list(_candidates(content, entry, names))
-    if not candidates:
+    if not candidates or (_is_training_state(content) and not any(candidate.known for candidate in candidates)):
         raise UserError(_why_none(content))
     if entry is not None:
         named = [candidate for candidate in candidates if entry in candidate.words]
@@ -141,7 +141,7 @@ def _text(key: Any) -> str:
 def _why_none(content: Any) -> str:
     """Say what a checkpoint without weights holds instead, and what to do."""
     if isinstance(content, Mapping):
-        if {"optimizers", "schedulers", "iter"} <= set(content):
+        if _is_training_state(content):
             return "is a training state, which holds no weights of a network; choose net_g_....pth in the folder models"
         whole = next((value for value in (*content.values(),) if _is_module(value)), None)
     else:
@@ -152,6 +152,10 @@ def _why_none(content: Any) -> str:
             "code; save the network's state_dict() instead"
         )
     return "does not hold the weights of a network; choose a checkpoint"
+
+
+def _is_training_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and {"optimizers", "schedulers", "iter"} <= content.keys()
 
 
 def _is_module(value: Any) -> bool:
