@@ -116,7 +116,8 @@ def cannot_write(file: str | os.PathLike[str], error: OSError) -> UserError:
     if error.errno in NO_ROOM:
         return DiskError(
             f"{os.fspath(file)} cannot be written: the disk at {_mount_point(os.fspath(file))} {NO_ROOM[error.errno]} "
-            f"({error.strerror}); make room or choose another place, and run again."
+            f"({error.strerror}); {'' if error.errno == errno.EROFS else 'make room, or '}choose another place, "
+            "and run again."
         )
     reason = error.strerror or str(error) or type(error).__name__
     return UserError(f"{os.fspath(file)} cannot be written ({reason}).")

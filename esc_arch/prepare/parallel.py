@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from esc_arch.common.errors import UserError
-from esc_arch.common.processes import clean_processes
+from esc_arch.common.processes import clean_processes, end_clean_process
 from esc_arch.common.whole_files import DiskError
 
 Job = TypeVar("Job")
@@ -67,6 +67,11 @@ def run_parallel(
                 raise
             except UserError as error:
                 faults.append(str(error))
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()  # those that are still starting end at once, the others finish their image
+        end_clean_process()
+        raise
     except BrokenProcessPool as error:
         raise UserError(
             "A worker process was killed, perhaps for lack of memory: run again, fewer --workers."
