@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import cv2
-
 
 class Unreadable(dict[str, str]):
     """Stands for an image, or a batch, that cannot be read, and goes through loaders and prefetchers like a batch.
@@ -51,4 +49,6 @@ def _files(dataset: Any, index: int) -> list[str]:
 
 
 def _decodes(file: str) -> bool:
+    import cv2  # not before it is needed: importing this package shall stay quick
+
     return os.path.isfile(file) and cv2.imread(file, cv2.IMREAD_UNCHANGED) is not None
