@@ -80,6 +80,8 @@ def test_nothing_that_means_something_is_kept(tiny_options: Options) -> None:
     read, _ = read_values(tiny_options, is_train=True)
     assert read["path"]["resume_state"] is None
     assert read["val"]["suffix"] is None
+    read, _ = read_values(put(tiny_options, "val:suffix", ""), is_train=True)
+    assert read["val"]["suffix"] is None
 
 
 @pytest.mark.parametrize(

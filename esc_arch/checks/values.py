@@ -137,7 +137,7 @@ class _Reader:
                 self.useless.append(f"{show(where)} ({option.about})")
         elif option.only and kind_of_part not in option.only and kind_of_part in _types():
             self.useless.append(f"{show(where)} (not read by {kind_of_part})")
-        if value is None:
+        if value is None or (value == "" and option.empty):
             if option.empty or option.works is False:
                 read[where[-1]] = None
             return  # ~ is as if the option were not there
