@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.torch_version import TorchVersion
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, Bicubic, ESCReal, ESCRealM
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCRIB, Bicubic, ESCReal, ESCRealM
 from esc_arch.models.esc_model import COMPILES_ON_CPU
 
 LIGHT: dict[str, Any] = {"n_blocks": 3}
 XL: dict[str, Any] = {"dim": 192, "pdim": 48, "n_blocks": 8, "window_size": 48, "num_heads": 12, "use_ln": True}
 VARIANTS = {"ESC": (ESC, {}), "ESC-light": (ESC, LIGHT), "ESC-FP": (ESCFP, {}), "ESC-XL": (ESC, XL)}
 REAL = {"ESC-Real": (ESCReal, {}), "ESC-Real-dysample": (ESCReal, {"use_dysample": True}), "ESC-Real-M": (ESCRealM, {})}
-FIXED_SCALE = [ESC, ESCFP, ESCReal, ESCRealM]
+FIXED_SCALE = [ESC, ESCFP, ESCRIB, ESCReal, ESCRealM]
 NETWORKS = [*FIXED_SCALE, ESCLTE]
 
 

@@ -15,7 +15,7 @@ from esc_arch import archs
 from esc_arch.checks.options import build_checked
 
 # tested below and in test_options_family.py
-OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP")
+OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP", "_ESC_RIB", "_ESC_FB")
 FILES = [f for f in sorted(OPTIONS.rglob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}

@@ -142,3 +142,30 @@ def test_dflip_differs_in_the_data_alone(scale: int) -> None:
     del reference["path"]["pretrain_network_g"]
     opt["name"] = reference["name"]
     assert opt == reference
+
+
+def test_rib_is_trained_as_esc_and_tested_as_it_is_trained(family_counts: dict[str, Any]) -> None:
+    opt, reference = load(option_file("train_ESC_RIB_x2")), load(option_file("train_ESC_DFLIP_x2"))
+    network = opt["network_g"]
+    assert "No recipe of ESC-RIB is published" in option_file("train_ESC_RIB_x2").read_text()
+    opt["network_g"], opt["name"] = reference["network_g"], reference["name"]
+    assert opt == reference
+    for scale in (2, 3, 4):
+        tested, same = load(option_file(f"test_ESC_RIB_x{scale}")), load(option_file(f"test_ESC_x{scale}"))
+        assert tested["network_g"] == {**network, "upscaling_factor": scale}
+        assert parameters(tested) == family_counts["params"]["ESC-RIB"][f"x{scale}"]
+        assert tested["name"] == f"test_ESC_RIB_x{scale}"
+        assert tested["path"]["pretrain_network_g"] == f"experiments/train_ESC_RIB_x{scale}/models/net_g_latest.pth"
+        for key in ("network_g", "name", "path"):
+            tested[key] = same[key]
+        assert tested == same
+
+
+def test_flash_bias_continues_a_training_with_a_table(family_counts: dict[str, Any]) -> None:
+    opt, first = load(option_file("train_ESC_FB_R48_x2_DIV2K")), load(option_file("train_ESC_x2_DIV2K"))
+    assert parameters(opt) == family_counts["params"]["ESC-FlashBias-R48"]["x2"]
+    assert opt["path"].pop("pretrain_network_g") == "experiments/train_ESC_x2_DIV2K/models/net_g_latest.pth"
+    assert (opt["network_g"].pop("flashbias_rank"), opt["network_g"].pop("attn_type")) == (48, "FlashBias")
+    assert opt["train"]["optim_g"].pop("lr") == 5e-5
+    del first["path"]["pretrain_network_g"], first["network_g"]["attn_type"], first["train"]["optim_g"]["lr"]
+    assert opt == {**first, "name": "train_ESC_FB_R48_x2_DIV2K"}
