@@ -80,7 +80,12 @@ def test_every_format_keeps_what_it_can_hold(tmp_path: Path, suffix: str, channe
         pytest.skip("holds no alpha")
     picture = everything(channels, dtype)
     target = str(tmp_path / f"a{suffix}")
-    check_target(target, picture, 1)
+    if suffix == ".png":
+        check_target(target, picture, 1)
+    else:
+        with pytest.raises(UserError, match="what the colours of this PNG mean"):
+            check_target(target, picture, 1)
+        check_target(target, replace(picture, chunks=picture.chunks[-1:]), 1)
     try:
         write_picture(target, picture)
     except UserError:
@@ -295,3 +300,37 @@ def test_colours_become_srgb_where_no_profile_can_be_kept(tmp_path: Path) -> Non
     write_picture(str(tmp_path / "a.bmp"), Picture(pixels, bytes(linear)))
     found = read_picture(str(tmp_path / "a.bmp"), LIMIT)
     assert np.abs(found.pixels.astype(int) - 128).max() <= 1  # 55 / 255 of the light looks like 128
+
+
+@pytest.mark.parametrize(
+    ("chunks", "told"),
+    [
+        ([(b"gAMA", struct.pack(">I", 45455))], False),
+        ([(b"gAMA", struct.pack(">I", 100_000))], True),
+        ([(b"gAMA", struct.pack(">I", 100_000)), (b"sRGB", b"\0")], False),
+        ([COLOURS[2]], False),
+        ([(b"cHRM", struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600))], True),
+        ([(b"cICP", bytes((1, 13, 0, 1)))], False),
+        ([(b"cICP", bytes((9, 16, 0, 1)))], True),
+        ([(b"gAMA", b"x")], False),
+    ],
+)
+def test_colours_that_only_png_can_tell(chunks: list[tuple[bytes, bytes]], told: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_with(*chunks))
+    picture = read_picture(str(tmp_path / "a.png"), LIMIT)
+    check_target("b.png", picture, 1)
+    if told:
+        with pytest.raises(UserError, match=r"gAMA, cHRM, cICP.* such as \.png"):
+            check_target("b.jpg", picture, 1)
+    else:
+        check_target("b.jpg", picture, 1)
+
+
+def test_the_profile_within_a_bmp(tmp_path: Path) -> None:
+    pixels = bytes(range(48))
+    header = struct.pack("<IiiHHIIiiII", 124, 4, 4, 1, 24, 0, 48, 0, 0, 0, 0) + bytes(16) + b"DEBM" + bytes(52)
+    header += struct.pack("<III", 124 + 48, len(SRGB), 0)
+    assert len(header) == 124
+    head = b"BM" + struct.pack("<IHHI", 14 + 124 + 48 + len(SRGB), 0, 0, 14 + 124)
+    (tmp_path / "a.bmp").write_bytes(head + header + pixels + SRGB)
+    assert read_picture(str(tmp_path / "a.bmp"), LIMIT).profile == SRGB

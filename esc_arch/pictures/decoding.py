@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ from esc_arch.pictures.upright import turn_resolution, turn_upright
 _PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
 _IPTC = 0x0404
+_BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
 _MOST_CHANNELS = 5  # CMYK and alpha
 
 
@@ -84,7 +86,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         turn = orientation_of(exif, xmp)
         if image_format == "JXL":
             turn = 1  # the stream says how, and the decoder has done so
-        profile = image.info.get("icc_profile") or None
+        profile = image.info.get("icc_profile") or (_profile_of_bmp(stream) if image_format == "BMP" else None)
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
         if bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
@@ -173,6 +175,17 @@ def _bits_of_jpeg2000(stream: BinaryIO) -> int:
     if channels > _MOST_CHANNELS:
         raise ValueError(f"it has {channels} channels, which is not one picture")
     return bits.pop()
+
+
+def _profile_of_bmp(stream: BinaryIO) -> bytes | None:
+    """Return the profile within a BMP, which its fifth header points to."""
+    stream.seek(_BMP_HEADER)
+    header = stream.read(_BMP_FIFTH)
+    if len(header) < _BMP_FIFTH or header[:4] != struct.pack("<I", _BMP_FIFTH) or header[56:60] != b"DEBM":
+        return None
+    start, size = struct.unpack_from("<II", header, 112)
+    stream.seek(_BMP_HEADER + start)
+    return stream.read(size)
 
 
 def _is_lossless(stream: BinaryIO) -> bool:

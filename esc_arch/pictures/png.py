@@ -33,6 +33,9 @@ _COLOUR = (b"cICP", b"mDCV", b"cLLI", b"sRGB", b"gAMA", b"cHRM")  # how colours 
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp"
 _RAW_PROFILE = b"Raw profile type "  # how ImageMagick and exiv2 store what PNG had no chunk for
+_SRGB_CODES = (b"\1\1", b"\1\6", b"\1\x0d")  # primaries and transfer of ITU-T H.273 that are shown as sRGB is
+_SRGB_GAMMA, _SRGB_PRIMARIES = (45455,), (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+_TOLERANCE = 1500  # of 100 000
 _LARGEST_UNPACKED = 256 * 2**20  # bytes of a profile or a text
 _CENTIMETRES = 100  # of a metre
 
@@ -118,6 +121,24 @@ def read_png(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
         iptc if iptc.startswith(b"\x1c") else iptc_of_resources(iptc),
         turn_resolution(_resolution(found.get(b"pHYs", b"")), turn),
         chunks=(*colour, *kept),
+    )
+
+
+def has_colours_of_its_own(picture: Picture) -> bool:
+    """Tell whether chunks that PNG alone has say that the colours are not those of sRGB."""
+    found = dict(picture.chunks)
+    if cicp := found.get(b"cICP"):
+        return cicp[:2] not in _SRGB_CODES
+    if picture.profile or b"sRGB" in found:
+        return False
+    gamma, primaries = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    stated = [(gamma, ">I", _SRGB_GAMMA), (primaries, ">8I", _SRGB_PRIMARIES)]
+    return any(
+        any(
+            abs(value - usual) > _TOLERANCE for value, usual in zip(struct.unpack(layout, content), usuals, strict=True)
+        )
+        for content, layout, usuals in stated
+        if len(content) == struct.calcsize(layout)
     )
 
 

@@ -11,6 +11,7 @@ from esc_arch.common.whole_files import cannot_write, replacing
 from esc_arch.pictures.encoding import encode, without_opaque_alpha
 from esc_arch.pictures.formats import FORMATS, WRITTEN
 from esc_arch.pictures.picture import Picture
+from esc_arch.pictures.png import has_colours_of_its_own
 
 LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_536}
 
@@ -24,7 +25,8 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
         scale: how many times larger it will be.
 
     Raises:
-        UserError: the suffix is unknown, or the format has no alpha, no 16 bits, or no pictures of this size.
+        UserError: the suffix is unknown, or the format has no alpha, no 16 bits, no pictures of this size, or
+            no way to say what the colours mean.
     """
     suffix = os.path.splitext(file)[1].lower()
     if FORMATS.get(suffix) not in WRITTEN:
@@ -38,6 +40,8 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
         problem = "cannot hold 16 bits per channel"
     elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format == "JPEG":
         problem = "cannot hold transparency"
+    elif image_format != "PNG" and has_colours_of_its_own(picture):
+        problem = "cannot say what the colours of this PNG mean (its chunks gAMA, cHRM, cICP)"
     if problem:
         raise UserError(f"{file}: a {image_format} {problem}; name the result (-o) with another suffix, such as .png.")
 
