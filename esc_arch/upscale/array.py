@@ -34,6 +34,8 @@ def upscale_image(
 ) -> Pixels:
     """Enlarge one image.
 
+    Where alpha says that pixels are transparent, their colours are left out of the others and repeated in the result.
+
     Args:
         image: (H, W), (H, W, 1), or (H, W, C) with grey and alpha, RGB, or RGB and alpha; uint8 or uint16 in their
             whole range, float16, float32 or float64 in [0, 1], of which a little more is cut off, or bool. In any
