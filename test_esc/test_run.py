@@ -329,3 +329,37 @@ def test_a_signal_ends_a_training_that_can_be_resumed(
     assert (states / f"{done}.state").is_file()
     assert "--auto_resume" in text
     assert np.isfinite(everything(folder, "tiny", done)[1]["optimizers"][0]["param_groups"][0]["lr"])
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    code = (
+        "import time\nfrom esc_arch.common.interruptions import Interruptions\nheld = Interruptions()\n"
+        "with held.awaited('once more ends at once'):\n"
+        "    print('ready', flush=True)\n"
+        "    while held.number is None: time.sleep(0.01)\n"
+        "    print(held.number, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHELASTIC_RUN_ID"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == f"{int(signal.SIGTERM)}\n"
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "SIGTERM: once more ends at once" in err
+    assert "Traceback" not in err
+
+
+def test_what_is_unreadable_is_told_by_any_loop() -> None:
+    from esc_arch.bridge.mends.sampling import collate
+    from esc_arch.bridge.unreadable import Unreadable
+    from esc_arch.common.errors import RunError
+
+    batch = collate([{"lq": torch.zeros(1)}, Unreadable("a.png cannot be read")])
+    with pytest.raises(RunError, match=r"a\.png cannot be read"):
+        batch["lq"]

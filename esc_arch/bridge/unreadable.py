@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from esc_arch.common.errors import RunError
+
 
 class Unreadable(dict[str, str]):
     """Stands for an image, or a batch, that cannot be read, and goes through loaders and prefetchers like a batch.
@@ -15,6 +17,10 @@ class Unreadable(dict[str, str]):
 
     def __init__(self, sentence: str = "") -> None:
         super().__init__(sentence=sentence)
+
+    def __missing__(self, key: str) -> None:
+        """Raise what is wrong where a model looks for its images, in loops that do not look before."""
+        raise RunError(self["sentence"])
 
     def __reduce__(self) -> tuple[type[Unreadable], tuple[str]]:
         return Unreadable, (self["sentence"],)

@@ -68,10 +68,13 @@ class Training:
         before = {name: getattr(module, name) for name in stand_ins}
         for name, stand_in in stand_ins.items():
             setattr(module, name, stand_in)
+        # a log that cannot be written is no reason for a stack trace at every line: the next checkpoint tells
+        logging.raiseExceptions, raises = False, logging.raiseExceptions
         try:
             with contextlib.suppress(DryRunDone), self._stack, told(lambda: self.opt, self.where):
                 yield
         finally:
+            logging.raiseExceptions = raises
             for name, original in before.items():
                 setattr(module, name, original)
 
