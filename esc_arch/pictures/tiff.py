@@ -1,4 +1,4 @@
-"""Reading TIFF: which of its pages is the picture, and what its samples mean (TIFF 6.0, and Adobe's notes)."""
+"""Reading TIFF: what the samples of its picture mean (TIFF 6.0, and Adobe's notes), and what belongs to it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import importlib.util
 import io
 import json
 import logging
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,6 +30,7 @@ from esc_arch.pictures.metadata import (
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
 from esc_arch.pictures.ranges import require_numbers, stretch_fractions, stretch_stated, stretch_whole
+from esc_arch.pictures.tiff_pages import main_page, tag_bytes, tag_number, tag_value
 from esc_arch.pictures.tiff_samples import COMPRESSIONS, read_samples
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
@@ -49,9 +48,8 @@ _D50_TO_D65 = np.array(  # Bradford's adaptation, as ICC profiles use it
 )
 _STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
 _DESCRIPTION = 270  # a tag
-_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
-_MOST_PAGES, _MOST_SAMPLES = 4096, 32
+_MOST_SAMPLES = 32
 
 
 def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
@@ -69,15 +67,15 @@ def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) ->
         Exception: it is damaged.
     """
     with _quiet(), tifffile.TiffFile(stream) as tiff:
-        page = _main_page(file, tiff)
+        page = main_page(file, tiff)
         check(page.imagewidth, page.imagelength)
-        photometric = _number(page, 262, BLACK_IS_ZERO)
+        photometric = tag_number(page, 262, BLACK_IS_ZERO)
         if photometric in _NOT_READ:
             raise UserError(f"{file} holds {_NOT_READ[photometric]}.")
         if page.imagedepth > 1:
             raise UserError(f"{file} holds a volume of {page.imagedepth} pictures; split it into single pictures.")
-        profile = _bytes(page, 34675) or None
-        turn = _number(page, 274, 1)
+        profile = tag_bytes(page, 34675) or None
+        turn = tag_number(page, 274, 1)
         turn = turn if turn in range(1, 9) else 1
         if photometric in _COLOURS and page.compression in COMPRESSIONS:
             pixels, profile = _meaning(file, page, photometric, profile)
@@ -89,8 +87,8 @@ def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) ->
             pixels,
             profile,
             _exif(stream, page),
-            clean_xmp(_bytes(page, 700)),
-            _bytes(page, 33723) or iptc_of_resources(_bytes(page, 34377)),
+            clean_xmp(tag_bytes(page, 700)),
+            tag_bytes(page, 33723) or iptc_of_resources(tag_bytes(page, 34377)),
             turn_resolution(_resolution(page), turn),
         )
 
@@ -106,66 +104,6 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def _main_page(file: str, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Find the page that is the picture."""
-    pages = [page.aspage() for page in islice(tiff.pages, _MOST_PAGES)]
-    whole = [page for page in pages if not _is_beside(page)]
-    if not whole:  # a thumbnail first, and the picture below it, as in DNG
-        below = [sub.aspage() for page in pages for sub in islice(page.pages or (), _MOST_PAGES)]
-        whole = [page for page in below if not _is_beside(page)] or pages
-        whole = [max(whole, key=_area)] if whole is pages else whole
-    stacked = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
-    largest = max(whole, key=_area)
-    if all(page is largest or _is_overview(page, largest) for page in whole) and stacked == 1:
-        return largest
-    raise UserError(f"{file} has {max(len(whole), stacked)} pages; split it into single pictures.")
-
-
-def _is_beside(page: tifffile.TiffPage) -> bool:
-    return bool(_number(page, 254, 0) & (_REDUCED | _MASK)) or _number(page, 255, 1) == 2
-
-
-def _area(page: tifffile.TiffPage) -> int:
-    return page.imagewidth * page.imagelength
-
-
-def _is_overview(page: tifffile.TiffPage, main: tifffile.TiffPage) -> bool:
-    """Tell whether a page that is not marked is the main one made smaller by a power of two, as in pyramids."""
-    if (page.samplesperpixel, page.bitspersample) != (main.samplesperpixel, main.bitspersample):
-        return False
-    for power in range(1, 16):
-        sizes = [(main.imagewidth, page.imagewidth), (main.imagelength, page.imagelength)]
-        if all(small in (max(side >> power, 1), -(-side >> power)) for side, small in sizes):
-            return True
-    return False
-
-
-def _tag(page: tifffile.TiffPage, code: int) -> Any:
-    tag = page.tags.get(code)
-    return None if tag is None else tag.value
-
-
-def _number(page: tifffile.TiffPage, code: int, default: int) -> int:
-    value = _tag(page, code)
-    value = value[0] if isinstance(value, tuple) and value else value
-    return int(value) if isinstance(value, int | float) else default
-
-
-def _bytes(page: tifffile.TiffPage, code: int) -> bytes:
-    """Return the bytes of a tag; some programs store them as numbers of 32 bits."""
-    value = _tag(page, code)
-    with suppress(struct.error):
-        if isinstance(value, str):
-            return value.encode()
-        if isinstance(value, tuple) and page.tags[code].dtype in (4, 9):
-            return struct.pack(f"{page.parent.byteorder}{len(value)}I", *(number & 0xFFFFFFFF for number in value))
-        if isinstance(value, np.ndarray):
-            return value.tobytes()
-        if isinstance(value, tuple) and all(number in range(256) for number in value):
-            return bytes(value)
-    return value if isinstance(value, bytes) else b""
-
-
 def _meaning(
     file: str, page: tifffile.TiffPage, photometric: int, profile: bytes | None, samples: Pixels | None = None
 ) -> tuple[Pixels, bytes | None]:
@@ -178,7 +116,7 @@ def _meaning(
     colours = _COLOURS[photometric]
     if not colours <= page.samplesperpixel <= _MOST_SAMPLES:
         raise UserError(f"{file} has {page.samplesperpixel} samples per pixel, which is not one picture; split it.")
-    if photometric == SEPARATED and _number(page, 332, 1) != 1:
+    if photometric == SEPARATED and tag_number(page, 332, 1) != 1:
         raise UserError(f"{file} is separated into inks other than CMYK; convert it to RGB.")
     if sample_format == 4:  # undefined, which is what a whole number without a sign is written as at times
         sample_format = 1
@@ -186,7 +124,7 @@ def _meaning(
         samples = read_samples(page, bits, sample_format)
     if photometric == PALETTE:
         return _look_up(file, page, samples, bits), profile
-    extra = _tag(page, 338)
+    extra = tag_value(page, 338)
     extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
     if extra == () and samples.shape[2] == colours + 1 and photometric != SEPARATED:
         extra = (_UNASSOCIATED,)  # one more than the colours: an alpha that an old program did not declare
@@ -210,8 +148,10 @@ def _meaning(
 
 
 def _same(file: str, page: tifffile.TiffPage, code: int, what: str, default: int) -> int:
-    value = _tag(page, code)
-    values = {int(number) for number in value} if isinstance(value, tuple) and value else {_number(page, code, default)}
+    value = tag_value(page, code)
+    values = (
+        {int(number) for number in value} if isinstance(value, tuple) and value else {tag_number(page, code, default)}
+    )
     if len(values) > 1:
         raise UserError(f"{file} has channels of different {what} ({', '.join(map(str, sorted(values)))}); convert it.")
     return values.pop()
@@ -237,7 +177,7 @@ def _range(page: tifffile.TiffPage) -> tuple[float | None, float | None]:
     """Return what is black and what is white, where the page states it and all channels agree."""
     found = []
     for code in (340, 341):
-        value = _tag(page, code)
+        value = tag_value(page, code)
         values = value if isinstance(value, tuple) else (value,)
         found.append(float(values[0]) if value is not None and values and len(set(values)) == 1 else None)
     return found[0], found[1]
@@ -254,7 +194,7 @@ def divide_by_alpha(pixels: Pixels) -> Pixels:
 
 def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> Pixels:
     """Look up the colours of a palette, of which each has 16 bits; most writers use the upper 8 of them."""
-    stored = _tag(page, 320)
+    stored = tag_value(page, 320)
     table: Pixels = np.array(() if stored is None else stored, np.uint16).ravel()
     if bits > 16 or table.size != 3 * 2**bits:
         raise UserError(f"{file} has a palette of {table.size // 3} colours where {2**bits} belong; it is damaged.")
@@ -301,7 +241,7 @@ def _decode_elsewhere(
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     reason: Exception | None = None
     try:
-        if page.index is not None and isinstance(page.index, int) and not separate and _number(page, 258, 1) <= 8:
+        if page.index is not None and isinstance(page.index, int) and not separate and tag_number(page, 258, 1) <= 8:
             stream.seek(0)
             with open_image(file, io.BytesIO(stream.read()), "TIFF") as image:
                 image.seek(page.index)
@@ -328,7 +268,7 @@ def _decode_elsewhere(
     if photometric not in _COLOURS:
         raise UserError(f"{file} has colours of the kind {photometric} of TIFF, which is not read; convert it to PNG.")
     pixels, profile = _meaning(file, page, photometric, profile, samples)
-    return turn_upright(pixels, _number(page, 274, 1)), profile
+    return turn_upright(pixels, tag_number(page, 274, 1)), profile
 
 
 def _exif(stream: BinaryIO, page: tifffile.TiffPage) -> bytes:
@@ -373,8 +313,8 @@ def _describes_the_file(text: str) -> bool:
 
 def _resolution(page: tifffile.TiffPage) -> Resolution | None:
     with suppress(TypeError, ValueError, ZeroDivisionError, IndexError):
-        x, y = (_tag(page, code) for code in (282, 283))
+        x, y = (tag_value(page, code) for code in (282, 283))
         across = x[0] / x[1]
-        found = Resolution(across, y[0] / y[1] if y else across, UNITS.get(_number(page, 296, 2), "inch"))
+        found = Resolution(across, y[0] / y[1] if y else across, UNITS.get(tag_number(page, 296, 2), "inch"))
         return found if found.says_something() else None
     return None
