@@ -225,3 +225,38 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_picture(str(tmp_path / "file" / "a.png"), Picture(pixels(3)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_others_read_the_pixels_that_were_written(tmp_path: Path, channels: int, dtype: str) -> None:
+    picture = Picture(pixels(channels, dtype))
+    expected = picture.pixels[..., 0] if channels == 1 else picture.pixels
+    write_picture(str(tmp_path / "a.tif"), picture)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.pages.first.extrasamples == ((2,) if channels in (2, 4) else ())
+    opaque = picture.pixels[..., [0, 0, 0, 1]] if channels == 2 else picture.pixels
+    for suffix in (".png", ".bmp") if dtype == "uint8" else (".png",):
+        write_picture(str(tmp_path / f"a{suffix}"), picture)
+        found = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
+        found = found[..., None] if found.ndim == 2 else found[..., [2, 1, 0, 3][: found.shape[2]]]
+        np.testing.assert_array_equal(found, opaque)
+        if dtype == "uint8" and channels != 2:
+            with Image.open(tmp_path / f"a{suffix}") as image:
+                np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_alpha_that_is_opaque_everywhere_is_none(tmp_path: Path) -> None:
+    for channels in (2, 4):
+        opaque = np.full((8, 8, channels), 90, np.uint8)
+        opaque[..., -1] = 255
+        file = str(tmp_path / f"{channels}.jpg")
+        check_target(file, Picture(opaque), 2)
+        write_picture(file, Picture(opaque))
+        found = read_picture(file, LIMIT).pixels
+        assert found.shape == (8, 8, channels - 1)
+        assert np.abs(found.astype(int) - 90).max() < 3
+        opaque[3, 3, -1] = 254
+        with pytest.raises(UserError, match=r"cannot hold transparency; name the result \(-o\) with another suffix"):
+            check_target(file, Picture(opaque), 2)
