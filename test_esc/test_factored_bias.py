@@ -285,6 +285,22 @@ def test_pictures_are_padded_to_the_windows_of_the_network() -> None:
     torch.testing.assert_close(torch.from_numpy(esc_arch.upscale_image(pixels, net)), expected, rtol=0, atol=1e-5)
 
 
+def test_commands_take_the_window(folder: Path) -> None:
+    from esc_arch.export import export
+    from esc_arch.upscale.network import load_enlarger
+
+    source = randomise(ESCRIB(**TINY_RIB)).eval()
+    torch.save({"params": source.state_dict()}, "rib.pth")
+    torch.save({"params": ESC(**TINY).state_dict()}, "esc.pth")
+    x = torch.rand(1, 3, 16, 8)
+    with torch.no_grad():
+        assert relative_difference(load_enlarger("rib.pth", window=8)(x), source(x).clamp(0, 1)) <= 1e-6
+        assert load_enlarger("rib.pth").window == 64
+    with pytest.raises(UserError, match="--window is for ESC-RIB; the weights are those of ESC"):
+        load_enlarger("esc.pth", window=8)
+    assert export("rib.pth", "torchscript", window=8).difference <= 1e-4
+
+
 @pytest.mark.parametrize("arguments", [{}, {"attn_type": "FlashBias", "flashbias_rank": 4}])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()

@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         opset=args.opset,
         overwrite=args.overwrite,
         scale=args.scale,
+        window=args.window,
     )
     size = os.path.getsize(report.file) / 2**20
     print(f"Written: {report.file} ({size:.1f} MiB)")
@@ -44,6 +45,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", required=True, choices=[*FORMATS, *WEIGHTS])
     parser.add_argument("-o", "--output", metavar="OUT", help="file (default: the name of the weights)")
     parser.add_argument("--scale", type=positive, metavar="S", help="where weights do not tell it, as those of ESC+LTE")
+    parser.add_argument("--window", type=positive, metavar="W", help="of ESC-RIB, whose weights do not tell it (64)")
     parser.add_argument("--fp16", action="store_true", help="compute, or store weights, in half precision")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"operator set of ONNX (default: {OPSET})")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")

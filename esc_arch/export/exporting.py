@@ -58,6 +58,7 @@ def export(
     opset: int = OPSET,
     overwrite: bool = False,
     scale: int | None = None,
+    window: int | None = None,
 ) -> Report:
     """Export a network for any batch, height and width; convert its weights where `name` is pth or safetensors.
 
@@ -70,6 +71,7 @@ def export(
         opset: operator set of ONNX.
         overwrite: replace a file that is there.
         scale: of a network whose weights do not tell it, or that is for any; one that they contradict is a mistake.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
 
     Returns:
         what was written. A model takes images (B, 3, H, W), float32, RGB in [0, 1], and gives (B, 3, S * H, S * W),
@@ -93,13 +95,15 @@ def export(
     if name in WEIGHTS:
         convert(source, target, half=half)
         return Report(target, 0.0, [])
-    return _export_network(source, FORMATS[name], target, half, opset, scale)
+    return _export_network(source, FORMATS[name], target, half, opset, scale, window)
 
 
-def _export_network(source: str, chosen: Format, target: str, half: bool, opset: int, scale: int | None) -> Report:
+def _export_network(
+    source: str, chosen: Format, target: str, half: bool, opset: int, scale: int | None, window: int | None
+) -> Report:
     tensors = read_weights(source)
     try:
-        identity = identify_at(tensors, scale)
+        identity = identify_at(tensors, scale, window)
         if scale is not None and identity.any_scale:
             identity.arguments["upscaling_factor"] = scale
         elif scale is not None and scale != identity.scale:

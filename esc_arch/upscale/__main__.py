@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     device = _choose_device(args.device)
     weights = args.weights or bundled_of_scale(args.scale or DEFAULT_SCALE)
-    enlarger = load_enlarger(weights, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale)
+    enlarger = load_enlarger(
+        weights, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
+    )
     enlarger = enlarger.at_scale(args.scale)
     suffix = f"_x{enlarger.scale:g}" if args.suffix is None else args.suffix
     plan = plan_jobs(args.inputs, args.output, suffix)
@@ -61,6 +63,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="enlarge so many times, 2.7 too with weights of ESC+LTE (default: that of the weights, or 2)",
     )
     parser.add_argument("--weights", metavar="W", help="name of weights of this package, or a checkpoint")
+    parser.add_argument(
+        "--window", type=positive, metavar="PIXELS", help="of ESC-RIB, whose weights do not tell it (default: 64)"
+    )
     parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
     parser.add_argument("--fp16", action="store_true", help="compute in half precision")
     parser.add_argument("--self-ensemble", action="store_true", help="average over eight symmetries: better, 8x slower")

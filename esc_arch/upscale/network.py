@@ -135,6 +135,7 @@ def load_enlarger(
     self_ensemble: bool = False,
     half: bool = False,
     scale: float | None = None,
+    window: int | None = None,
 ) -> Enlarger:
     """Make an enlarger.
 
@@ -144,6 +145,7 @@ def load_enlarger(
         self_ensemble: average over the eight symmetries of the square.
         half: the network will run in half precision.
         scale: of a network whose weights do not tell it; otherwise nothing depends on it.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
 
     Returns:
         the enlarger, on the CPU in single precision, or where the given network is.
@@ -156,7 +158,7 @@ def load_enlarger(
     file = weights_file(weights)
     tensors = read_weights(file)
     try:
-        identity = identify_at(tensors, scale)
+        identity = identify_at(tensors, scale, window)
     except NotRecognisedError as error:
         enlarger = _of_spandrel(file, tensors, error, half)
     except UserError as error:
@@ -198,10 +200,10 @@ def _of_identity(network: nn.Module, identity: Identity) -> Enlarger:
 def _of_module(network: nn.Module) -> Enlarger:
     network = network.eval()
     # neither may be among the weights
-    known = {"window_size": network.window_size} if isinstance(network, ESCRIB) else {}
+    window = network.window_size if isinstance(network, ESCRIB) else None
     scale = getattr(network, "upscaling_factor", None)
     try:
-        identity = identify_at(network.state_dict(), scale, **known)
+        identity = identify_at(network.state_dict(), scale, window)
     except UserError:
         scale = next((getattr(network, name) for name in SCALE_ARGUMENTS if hasattr(network, name)), None)
         if not isinstance(scale, int):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from esc_arch.archs import ESCLTE
+from esc_arch.archs import ESCLTE, ESCRIB
 from esc_arch.archs.esc_real_arch import published_names
 from esc_arch.common.errors import UserError
 from esc_arch.layers.attention import set_backend
@@ -95,14 +95,34 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     return Identity(network, arguments, backend)
 
 
-def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, **known: Any) -> Identity:
-    """Do what `identify` does; `scale` decides where the weights do not tell it, and is not looked at elsewhere."""
+def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, window: int | None = None) -> Identity:
+    """Do what `identify` does, with what the user of a command may have to say.
+
+    Args:
+        weights: names and tensors.
+        scale: decides where the weights do not tell it, and is not looked at elsewhere.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
+
+    Returns:
+        the network and its arguments.
+
+    Raises:
+        UserError: as `identify`; or a window is given, but the weights tell it.
+    """
     try:
-        return identify(weights, **known)
+        identity = identify(weights)
     except UndecidedError:
         if scale is None or scale != int(scale):
             raise
-        return identify(weights, **known, upscaling_factor=int(scale))
+        identity = identify(weights, upscaling_factor=int(scale))
+    if window is None:
+        return identity
+    told = identity.arguments.get("window_size")
+    if identity.network is not ESCRIB:
+        raise UserError(f"--window is for ESC-RIB; the weights are those of {identity.network.__name__}: leave it out.")
+    if identity.arguments["attn_type"] in ("FlashBias", "auto") and window != told:
+        raise UserError(f"--window is {window}, but the weights are made for windows of {told}: leave it out.")
+    return replace(identity, arguments={**identity.arguments, "window_size": window})
 
 
 def _is_constant(name: str) -> bool:
