@@ -349,6 +349,7 @@ def bmps() -> Iterator[Odd]:
         seen = np.asarray(stored.convert("RGB") if mode == "P" else stored).astype(float)
         seen = seen.reshape(HEIGHT, WIDTH, -1)[..., :3] / (1 if mode == "1" else 255)  # the fourth byte says nothing
         yield Odd(f"pillow_{mode}.bmp", saved(stored, "BMP"), seen)
+        yield Odd(f"pillow_{mode}.dib", saved(stored, "DIB"), seen)  # without the header of a file
     layouts = {
         "565": (16, (5, 6, 5, 0)),
         "555": (16, (5, 5, 5, 0)),

@@ -88,6 +88,7 @@ _SIGNATURES = {
     b"\x1f\x8b": "a gzip archive",
     b"\x00\x05\x16\x07": "the companion that macOS writes beside a file",
 }
+_BARE_BITMAPS = tuple(bytes((size, 0, 0, 0)) for size in (40, 52, 56, 108, 124))  # BMP from its second header on
 HEAD = 64  # bytes that `sniff` wants
 
 
@@ -98,7 +99,7 @@ def sniff(head: bytes) -> str | None:
         head: the first `HEAD` bytes, or all.
 
     Returns:
-        a value of `FORMATS`; or words for a kind that is not read; None where the bytes tell nothing.
+        a value of `FORMATS`, or "DIB" for a BMP without the header of its file; or words for a kind that is not read; None where the bytes tell nothing.
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
@@ -111,6 +112,8 @@ def sniff(head: bytes) -> str | None:
         return "AVIF" if "AVIF" in known else known[0] if known else "a film"
     if head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3].isspace():
         return "PPM"
+    if head[:4] in _BARE_BITMAPS and head[12:14] == b"\1\0":
+        return "DIB"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for signature, kind in _SIGNATURES.items():
         if head.startswith(signature) or (signature[:1] in b"<%" and text.lower().startswith(signature.lower())):

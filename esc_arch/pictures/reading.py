@@ -66,7 +66,7 @@ def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Pic
     stream.seek(0)
     if kind is None:
         raise UserError(f"{file} is none of {', '.join(READ)}, or damaged from the start.")
-    if kind not in READ:
+    if kind not in (*READ, "DIB"):
         raise UserError(f"{file} is {kind}, which is not read; make a PNG of it, or leave it out.")
     if kind == "PNG":
         return read_png(file, stream.read(), check)
