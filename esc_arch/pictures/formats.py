@@ -99,7 +99,8 @@ def sniff(head: bytes) -> str | None:
         head: the first `HEAD` bytes, or all.
 
     Returns:
-        a value of `FORMATS`, or "DIB" for a BMP without the header of its file; or words for a kind that is not read; None where the bytes tell nothing.
+        a value of `FORMATS`, or "DIB" for a BMP without the header of its file; or words for
+        a kind that is not read; None where the bytes tell nothing.
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
