@@ -271,10 +271,12 @@ def test_an_error_in_the_prefetch_thread_is_raised(folder: Path) -> None:
 def test_out_of_memory_names_batch_and_patch(run: Any, disk: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     from esc_arch.archs import ESC
 
+    forward = ESC.forward
+
     def full(self: Any, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[0] == 2:
+        if x.shape[0] == 2 and not x.is_meta:  # on which the check tries the patches
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return x
+        return forward(self, x)
 
     monkeypatch.setattr(ESC, "forward", full)
     code, text = run(disk)
