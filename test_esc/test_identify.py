@@ -128,7 +128,7 @@ def without(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tens
         (lambda: {**tiny_weights(ESCRealM), "to_img.8.weight": torch.zeros(1)}, "to_img.8.weight has the shape"),
         (lambda: {"encoder." + name: tensor for name, tensor in tiny_weights().items()}, "not a whole ESCLTE"),
         (lambda: without(tiny_weights(ESCLTE), "phase.weight"), "look like ESCLTE, but phase.weight is missing"),
-        (lambda: ELAN().state_dict(), "none of the ESC family and HiT-SR"),
+        (lambda: ELAN().state_dict(), "none of the ESC family, HiT-SR, MambaIR"),
         (lambda: {}, "none of the ESC family"),
         (lambda: without(HiT_SRF(embed_dim=24).state_dict(), "norm.bias"), "look like HiT_SRF, but norm.bias"),
         (

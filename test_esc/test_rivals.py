@@ -11,6 +11,8 @@ from conftest import GOLDEN, randomise, relative_difference
 from torch import nn
 
 from esc_arch.archs import ASID, ASIDd8, CATANet, MambaIR, MambaIRv2Light
+from esc_arch.common.errors import UserError
+from esc_arch.weights import identify
 
 TINY: dict[type[nn.Module], dict[str, Any]] = {
     MambaIR: {"embed_dim": 30, "depths": [1, 1], "d_state": 3},
@@ -103,6 +105,47 @@ def test_copies_follow_their_own_weights(network: type[nn.Module]) -> None:
         randomise(net, seed=1)
         assert relative_difference(net(x), expected) > 1e-2
         assert torch.equal(twin(x), expected)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_are_recognised(name: str, scale: int) -> None:
+    with torch.device("meta"):
+        network = scaled(PUBLISHED[name], scale)
+    identity = identify(network.state_dict())
+    assert identity.network is PUBLISHED[name]
+    assert identity.scale == scale
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [
+        (MambaIR, {**TINY[MambaIR], "in_chans": 1, "mlp_ratio": 1.7, "resi_connection": "3conv"}),
+        *((MambaIR, {**TINY[MambaIR], "upsampler": "pixelshuffle", "upscale": scale}) for scale in (2, 3, 4)),
+        (MambaIR, {**TINY[MambaIR], "upsampler": "", "upscale": 1, "depths": [1, 3]}),
+        (MambaIRv2Light, {**TINY[MambaIRv2Light], "depths": [2, 1], "num_heads": [2, 3], "inner_rank": 7}),
+        (ASID, {"num_feat": 24, "upsampling": 3, "bias": False}),
+        (ASIDd8, {"num_feat": 16, "upsampling": 4}),
+    ],
+)
+def test_arguments_are_told_by_shapes(network: type[nn.Module], arguments: dict[str, Any]) -> None:
+    source = randomise(network(**arguments)).eval()
+    identity = identify(source.state_dict())
+    assert identity.network is network
+    x = torch.rand(1, arguments.get("in_chans", 3), 9, 10)
+    with torch.no_grad():
+        assert torch.equal(identity.build(source.state_dict())(x), source(x))
+
+
+def test_what_shapes_of_catanet_do_not_tell_is_asked_for() -> None:
+    source = CATANet(**TINY[CATANet]).eval()
+    with pytest.raises(UserError, match="give heads, group_size, patch_size"):
+        identify(source.state_dict())
+    known = {name: TINY[CATANet][name] for name in ("heads", "group_size", "patch_size")}
+    rebuilt = identify(source.state_dict(), **known).build(source.state_dict())
+    x = torch.rand(1, 3, 9, 10)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(x), source(x))
 
 
 @pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect", ""])

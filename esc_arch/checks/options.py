@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.checks.data import Checked, check_dataset
@@ -27,7 +28,6 @@ from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
 
-SCALE_ARGUMENTS = ("upscaling_factor", "upscale", "up_scale", "upsampling", "scale")  # of ESC and its peers
 LARGE_ENOUGH = 256  # pixels of a side that every metric can do with
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.option_file import reading
-from esc_arch.checks.options import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]

@@ -12,7 +12,7 @@ from torch import nn
 
 from esc_arch.archs import ESCRIB
 from esc_arch.archs.esc_lte_arch import LARGEST_TRAINED_SCALE
-from esc_arch.checks.options import SCALE_ARGUMENTS
+from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place

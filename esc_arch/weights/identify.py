@@ -11,6 +11,7 @@ from torch import nn
 
 from esc_arch.archs import ESCLTE, ESCRIB
 from esc_arch.archs.esc_real_arch import published_names
+from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.attention import set_backend
 from esc_arch.layers.backend import ATTN_TYPES
@@ -33,7 +34,7 @@ class Identity:
     @property
     def scale(self) -> int:
         """How many times larger the network makes images; a network for any scale, where it is not told."""
-        return int(self.arguments.get("upscaling_factor") or self.arguments["upscale"])
+        return int(next(self.arguments[name] for name in SCALE_ARGUMENTS if name in self.arguments))
 
     @property
     def any_scale(self) -> bool:
@@ -50,7 +51,7 @@ class Identity:
 
 
 def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
-    """Recognise weights of the ESC family (ESC, -light, -XL, -FP, -RIB, -Real, -Real-M, ESC+LTE) and of HiT-SR.
+    """Recognise weights of the ESC family (ESC, -light, -XL, -FP, -RIB, -Real, -Real-M, ESC+LTE), HiT-SR, and rivals.
 
     Every argument that changes parameters is inferred, also of the forms that traiNNer-redux and neosr write. What
     shapes do not tell keeps its default: the back-end in `attn_type`, which changes no number, the scale of ESC+LTE,

@@ -11,6 +11,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.layers.upsample_head import Mark
 from esc_arch.weights.infer_real import recognise_real
 from esc_arch.weights.infer_rib import infer_esc_rib
+from esc_arch.weights.infer_rivals import recognise_rival
 from esc_arch.weights.shapes import Arguments, Infer, Shapes, count, infer_trunk, ratio_of, root
 
 UNIGRAMS = "correlation.ngram_window_partition.ngram_context.unigram_embed.weight"  # of a block of HiT-SNG
@@ -48,8 +49,13 @@ def recognise(shapes: Shapes, mark: Mark | None = None) -> tuple[type[nn.Module]
             return HiT_SNG, _infer_hit_sr
         convolves = block + "mlp.dwconv.depthwise_conv.0.weight" in shapes
         return (HiT_SRF if convolves else HiT_SIR), _infer_hit_sr
+    if (rival := recognise_rival(shapes)) is not None:
+        return rival
     examples = ", ".join(list(shapes)[:3])
-    raise NotRecognisedError(f"The weights belong to none of the ESC family and HiT-SR (found: {examples}).")
+    raise NotRecognisedError(
+        "The weights belong to none of the ESC family, HiT-SR, MambaIR, MambaIRv2-light, ASID and CATANet (found: "
+        f"{examples})."
+    )
 
 
 def _infer_esc(shapes: Shapes, _known: Arguments, _mark: Mark | None) -> Arguments:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from esc_arch.archs import ESC, ESCFP, ESCRIB, ESCReal, ESCRealM, HiT_SIR, HiT_SNG, HiT_SRF
+from esc_arch.archs import (
+    ASID,
+    ESC,
+    ESCFP,
+    ESCRIB,
+    ASIDd8,
+    CATANet,
+    ESCReal,
+    ESCRealM,
+    HiT_SIR,
+    HiT_SNG,
+    HiT_SRF,
+    MambaIR,
+    MambaIRv2Light,
+)
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.weights.identify import identify
@@ -12,11 +26,12 @@ from esc_arch.weights.infer_real import UnsupportedFormError
 from esc_arch.weights.shapes import UndecidedError
 
 FAMILY = (ESC, ESCFP, ESCRIB, ESCReal, ESCRealM)  # spandrel has no place for the scale of each call that ESC+LTE takes
+RIVALS = (HiT_SIR, HiT_SNG, HiT_SRF, MambaIR, MambaIRv2Light, ASID, ASIDd8, CATANet)
 HALF = FAMILY  # HiT-SR correlates without a softmax, which half precision may not hold
 
 
 def register_spandrel(registry: Any = None) -> None:
-    """Let `spandrel.ModelLoader` recognise ESC, -light, -XL, -FP, -RIB, -Real, -Real-M, HiT-SIR, -SNG and -SRF.
+    """Let `spandrel.ModelLoader` recognise the ESC family but ESC+LTE, and all else that `load` recognises.
 
     The detection takes nothing but whole checkpoints of these networks, so it is asked before spandrel's own. Calling
     this again changes nothing.
@@ -32,7 +47,7 @@ def register_spandrel(registry: Any = None) -> None:
     others = tuple(support.architecture.id for support in registry)
     supports = [
         spandrel.ArchSupport.from_architecture(_architecture(spandrel, network), before=others)
-        for network in (*FAMILY, HiT_SIR, HiT_SNG, HiT_SRF)
+        for network in (*FAMILY, *RIVALS)
     ]
     registry.add(*supports, ignore_duplicates=True)
 
