@@ -102,6 +102,8 @@ def small_option_file(path: str) -> None:
     weights = content["path"].get("pretrain_network_g")
     if content["network_g"]["type"] == "ESC" and not (weights and Path(weights).name.startswith("ESC_light")):
         content["network_g"].update(TINY)
+    if weights and "train" in content and not Path(weights).is_file():
+        content["path"]["pretrain_network_g"] = None  # what an earlier training would have written
     if "train" in content:
         content["train"].update(total_iter=2, warmup_iter=-1)
         content["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [1], "gamma": 0.5}
