@@ -115,6 +115,10 @@ def small_option_file(path: str) -> None:
     bundled = bool(weights) and Path(weights).name.startswith("ESC_light")
     if content["network_g"]["type"] in ("ESC", "ESCRealM") and not bundled:
         content["network_g"].update(TINY)
+    if content["network_g"]["type"] == "HAT":
+        content["network_g"].update(
+            depths=[1], num_heads=[2], embed_dim=16, window_size=8, squeeze_factor=4, compress_ratio=3
+        )
     if weights and (path in THEIRS or "train" in content) and not Path(weights).is_file():
         content["path"]["pretrain_network_g"] = None  # what an earlier training would have written
     if "train" in content:
