@@ -304,7 +304,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_option_files_that_are_named_exist() -> None:
     for page in PAGES:
-        for path in re.findall(r"\boptions/[\w/]+\.yml", page.read_text()):
+        for path in re.findall(r"(?<![\w/-])options/[\w/]+\.yml", page.read_text()):
             assert (OPTIONS.parent / path).is_file(), f"{page.name}: {path}"
 
 
