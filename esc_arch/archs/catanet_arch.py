@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.archs.swin_frame import start_linear_layers
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.overlapping_attention import OVERLAP, LocalRegionAttention
 from esc_arch.layers.token_aggregation import TokenAggregationBlock
@@ -83,11 +84,7 @@ class CATANet(nn.Module):
         elif upscale > 1:
             self.upconv = nn.Conv2d(dim, dim * upscale**2, 3, padding=1)
         self.last_conv = nn.Conv2d(dim, in_chans, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_linear_layers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge images.

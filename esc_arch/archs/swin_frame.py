@@ -72,11 +72,7 @@ class SwinFrame(WithConstants):
             require(upsampler == "", f"upsampler must be pixelshuffledirect, pixelshuffle or '', got {upsampler!r}")
             require(upscale == 1, f"upscale must be 1 without an upsampler, got {upscale}")
             self.conv_last = nn.Conv2d(embed_dim, in_chans, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_linear_layers(self)
 
     def constants(self) -> dict[str, torch.Tensor]:
         """Compute the mean colour that is subtracted, (1, in_chans, 1, 1)."""
@@ -133,6 +129,15 @@ class ResidualGroup(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Process `x` (B, C, H, W); the result has the same shape."""
         return self.conv(self.residual_group(x)) + x
+
+
+def start_linear_layers(network: nn.Module) -> None:
+    """Draw the weights of all linear layers as is usual for transformers, with biases of zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def residual_convolution(dim: int, kind: str) -> nn.Module:
