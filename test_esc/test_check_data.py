@@ -290,3 +290,9 @@ def test_options_that_the_data_set_misses(tmp_path: Path) -> None:
 def test_misspelt_type(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'PairedImageDateset' is unknown; did you mean 'PairedImageDataset'"):
         check_dataset(pairs(tmp_path, type="PairedImageDateset"), "datasets:train")
+
+
+def test_a_file_is_no_root(tmp_path: Path) -> None:
+    section = pairs(tmp_path, dataroot_gt=str(tmp_path / "gt/p0.png"))
+    with pytest.raises(UserError, match=r"datasets:train:dataroot_gt: .*p0\.png is a file; give the folder"):
+        check_dataset(section, "datasets:train")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from esc_arch.checks import agreement
+from esc_arch.checks.agreement import check_scales
 from esc_arch.checks.machine import check_machine
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError
@@ -66,6 +67,7 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
         (edit("train:scheduler", {**COSINE, "periods": [1, 1], "restart_weights": [1, 1]}), "end at iteration 2"),
         (edit("train:scheduler", {**COSINE, "restart_weights": [1, 1]}), "CosineAnnealingRestartLR cannot be built"),
         (edit("val:metrics:psnr:type", "calculate_pnsr"), "'calculate_pnsr' is unknown; did you mean 'calculate_psnr'"),
+        (edit("val:metrics:psnr:type", "calculate_lpips"), "'calculate_lpips' is unknown; choose one of calculate_"),
         (edit("val:metrics:psnr:test_y_chanel", True), "calculate_psnr has no argument 'test_y_chanel'; did you mean"),
         (edit("val:metrics:psnr:crop_border", ...), "the argument 'crop_border' of calculate_psnr is missing"),
         (edit("val:metrics:psnr:crop_border", None), "psnr:crop_border is empty, but must be a whole number"),
@@ -153,6 +155,8 @@ def test_discriminator_of_another_patch(tiny_options: Options) -> None:
         (edit("train:scheduler", {**COSINE, "periods": [9]}), "periods end at iteration 9, after total_iter 4"),
         (edit("train:warmup_iter", 5), "warmup_iter is 5, above total_iter 4"),
         (edit("train:optim_g:lr", 0), "lr is 0"),
+        (edit("train:pixel_opt:loss_weight", 0), "loss_weight of pixel_opt is 0, so nothing is learnt"),
+        (edit("train:ema_start", 4), "ema_start is 4, not below total_iter 4, so no weights are averaged"),
         (edit("val:val_freq", 5), "val:val_freq is 5, above total_iter 4, so only the end is validated"),
         (edit("logger:save_checkpoint_freq", 5), "only the end is saved"),
         (edit("logger:print_freq", 5), "no loss is shown"),
@@ -173,6 +177,16 @@ def test_a_milestone_at_the_end_is_a_constant_rate(tiny_options: Options) -> Non
     """As the option files of Real-ESRGAN and HAT write it."""
     tiny_options["train"]["scheduler"]["milestones"] = [4]
     assert check_options(parsed(tiny_options)) == []
+
+
+def test_a_data_set_of_another_scale(tiny_options: Options) -> None:
+    """BasicSR would put the scale of the file in its place."""
+    tiny_options["datasets"]["val_1"]["scale"] = 2
+    check_scales(tiny_options)
+    tiny_options["datasets"]["val_1"]["scale"] = 4
+    with pytest.raises(UserError, match=r"datasets:val_1:scale is 4, but scale at the top of the file, .* is 2"):
+        check_scales(tiny_options)
+    check_scales({"datasets": tiny_options["datasets"]})
 
 
 def test_two_test_sets_of_one_name(tiny_options: Options) -> None:

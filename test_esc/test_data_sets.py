@@ -78,12 +78,26 @@ def test_lists_of_images_are_honoured(tiny_data: Path, tmp_path: Path, kind: str
         check_dataset({"phase": "val", "name": "a", "scale": 2, **opt, "meta_info_file": str(listed)}, "datasets:val")
 
 
+@pytest.mark.parametrize("backend", ["disk", "lmdb"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_as_editors_leave_them(tiny_data: Path, tmp_path: Path, kind: str, backend: str) -> None:
+    """With empty lines, tabs, and the line ends and the mark of Windows."""
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbfp2.png\t(48,40,3)\r\n\r\np0.png\r\n   \r\n")
+    data = built({**roots(kind, tiny_data, backend), "meta_info_file": str(listed)})
+    assert stems(data) == ["p2", "p0"]
+    listed.write_text("\n")
+    opt = {"phase": "val", "name": "a", "scale": 2, **roots(kind, tiny_data, backend), "meta_info_file": str(listed)}
+    with pytest.raises(UserError, match=r"datasets:val: .*list\.txt names no images"):
+        check_dataset(opt, "datasets:val")
+
+
 def test_lists_of_the_sets_of_real_esrgan(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("p1.png\n")
     for name in ("meta_info", "meta_info_file"):
         data = built({**roots("RealESRGANDataset", tiny_data, "disk"), name: str(tmp_path / "list.txt")})
         assert stems(data) == ["p1"]
-    (tmp_path / "pairs.txt").write_text("p1.png, p1.png\n")
+    (tmp_path / "pairs.txt").write_text("p1.png, p1.png\n\n")
     for backend in ("disk", "lmdb"):
         opt = roots("RealESRGANPairedDataset", tiny_data, backend)
         assert stems(built({**opt, "meta_info": str(tmp_path / "pairs.txt")})) == ["p1"]

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from esc_arch.bridge.mends import resuming
 from esc_arch.bridge.mends.saving import CheckpointError
+from esc_arch.bridge.mends.warnings import drop_vgg_warnings
 from esc_arch.common import torchvision_operators
 from esc_arch.common.errors import UserError
 
@@ -289,3 +291,14 @@ def test_no_warning_about_strides_of_depthwise_gradients() -> None:
         done = run(code, without=without, **{**RENDEZVOUS, "MASTER_PORT": port})
         assert done.returncode == 0, done.stderr
         assert ("Grad strides do not match" in done.stderr) == (without is not None)
+
+
+def test_no_warning_about_how_vgg_is_asked_for() -> None:
+    models = pytest.importorskip("torchvision.models")
+    with warnings.catch_warnings(record=True) as caught:
+        models.squeezenet1_0(pretrained=False)
+        count = len(caught)
+        drop_vgg_warnings()
+        models.squeezenet1_0(pretrained=False)
+    assert count
+    assert len(caught) == count

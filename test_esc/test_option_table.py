@@ -168,6 +168,14 @@ def test_misspelt_keys(tiny_options: Options, path: str, meant: str) -> None:
         read_values(opt, is_train=True)
 
 
+def test_a_misspelling_beside_the_right_key(tiny_options: Options) -> None:
+    tiny_options["train"]["pixel_op"] = {"type": "MSELoss"}
+    tiny_options["trian"] = {"total_iter": 9}
+    (told,) = read_values(tiny_options, is_train=True)[1]
+    assert "train:pixel_op (did you mean pixel_opt, which is there too?)" in told
+    assert "trian (did you mean train, which is there too?)" in told
+
+
 def test_keys_that_mean_nothing_here_are_named_once(tiny_options: Options) -> None:
     """What other projects write is no reason to refuse their files."""
     tiny_options["datasets"]["train"].update(use_shuffle=False, sinc_prob=0.1)
@@ -234,6 +242,8 @@ def test_force_yml(tiny_options: Options, entry: str, path: str, value: Any) -> 
         ("trian:total_iter=2", r"'trian' is no option; did you mean 'train'\?"),
         ("datasets:train:wibble=2", "'datasets:train:wibble' is no option; it is neither in the file nor known"),
         ("train:total_iter", "write section:key=value"),
+        ("name:x=2", "--force_yml: name is an option, not a section; write name=value"),
+        ("train:scheduler:milestones:0=2", "milestones is an option, not a section"),
         ("train:=2", "write section:key=value"),
         ("train:scheduler:milestones=[1, 2", "cannot be understood"),
         ("train:scheduler:milestones=[a]", "each a whole number"),

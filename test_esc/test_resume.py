@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import re
 import signal
@@ -131,6 +132,43 @@ def test_reset_schedule_takes_that_of_the_options(run: Callable[..., str], brief
     # as a training with these options would have them: the milestone before the place of resuming counts
     assert rates(text) == pytest.approx([5e-5, 5e-5, 5e-6, 5e-6])
     assert "0.0005 is used, because of --reset_schedule" in text
+
+
+def test_the_figures_of_another_optimizer_are_refused(run: Callable[..., str], brief: Options, folder: Path) -> None:
+    """Also where their names are the same, as those of Adam and AdamW are, and where BasicSR wrote the state."""
+    run(brief)
+    file = folder / "experiments/tiny/training_states/2.state"
+    brief["train"]["total_iter"] = 4
+    brief["train"]["optim_g"]["type"] = "AdamW"
+    assert "type is AdamW, but" in (text := run(brief, "--auto_resume", code=1))
+    assert "2.state was written by Adam; resume with that" in text
+    state = torch.load(file, weights_only=True)
+    del state[MORE_IN_STATE]
+    torch.save(state, file)
+    brief["train"]["optim_g"] = {"type": "SGD", "lr": 1e-3}
+    before = written(folder)
+    text = run(brief, "--auto_resume", code=1)
+    assert "train:optim_g:type is SGD, but" in text
+    assert "was written by another optimizer" in text
+    assert written(folder) == before
+
+
+def test_another_type_of_schedule_takes_effect_when_asked_for(
+    run: Callable[..., str], brief: Options, folder: Path
+) -> None:
+    run(brief)
+    brief["train"]["total_iter"] = 4
+    brief["train"]["scheduler"] = {"type": "CosineAnnealingRestartLR", "periods": [8], "restart_weights": [1]}
+    before = written(folder)
+    assert "train:scheduler:type is not that of" in run(brief, "--auto_resume", code=1)
+    assert written(folder) == before
+    cosine = [1e-3 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    text = run(brief, "--auto_resume", "--reset_schedule")
+    assert rates(text) == pytest.approx(cosine[2:4], rel=1e-3)
+    brief["train"]["total_iter"] = 6  # nothing is left of the schedule before
+    text = run(brief, "--auto_resume")
+    assert rates(text) == pytest.approx(cosine[4:6], rel=1e-3)
+    assert "in the state that is resumed" not in text
 
 
 def test_unchanged_options_are_no_matter_for_warnings(run: Callable[..., str], brief: Options, folder: Path) -> None:

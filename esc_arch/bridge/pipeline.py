@@ -15,6 +15,7 @@ import torch
 
 from esc_arch.bridge.command_line import for_basicsr, read_arguments
 from esc_arch.bridge.peer_options import adapt
+from esc_arch.checks.agreement import check_scales
 from esc_arch.checks.machine import check_machine
 from esc_arch.checks.option_file import load
 from esc_arch.checks.options import check_options
@@ -97,6 +98,7 @@ def parse_in_words(
     opt: Options = load(arguments.opt, "-opt: ")
     force(opt, arguments.force_yml, is_train)
     opt, told = read_values(opt, is_train)
+    check_scales(opt)
     told += adapt(opt)
     told += check_machine(opt, arguments.launcher)
     try:

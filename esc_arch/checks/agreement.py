@@ -43,7 +43,25 @@ def check_agreement(opt: Options) -> list[str]:
     _check_patches(opt)
     _check_degradation(opt)
     _check_kernels(opt["datasets"]["train"])
-    return told + _check_schedule(opt["train"]) + _check_intervals(opt)
+    return told + _check_schedule(opt["train"]) + _check_losses(opt["train"]) + _check_intervals(opt)
+
+
+def check_scales(opt: Options) -> None:
+    """Check that no data set has a scale of its own beside that of the file, by which BasicSR replaces it.
+
+    Args:
+        opt: options with values read, before BasicSR completes them.
+
+    Raises:
+        UserError: one has.
+    """
+    scale = opt.get("scale")
+    for phase, dataset in opt["datasets"].items():
+        if scale is not None and dataset.get("scale", scale) != scale:
+            raise UserError(
+                f"datasets:{phase}:scale is {dataset['scale']}, but scale at the top of the file, which counts for all "
+                f"data sets, is {scale}; make them equal, or remove one of them."
+            )
 
 
 def _check_names(opt: Options) -> list[str]:
@@ -159,6 +177,18 @@ def _check_schedule(train: Options) -> list[str]:
         told.append(f"train:scheduler:restarts: {_list(late)} is never reached, because total_iter is {total}.")
     if train["optim_g"]["lr"] == 0:
         told.append("train:optim_g:lr is 0, so nothing is learnt.")
+    return told
+
+
+def _check_losses(train: Options) -> list[str]:
+    """Check that something is learnt, and averaged."""
+    told = []
+    losses = {name: section for name, section in train.items() if name.endswith("_opt") and section}
+    if losses and all(section.get("loss_weight", 1) == 0 for section in losses.values()):
+        told.append(f"train: loss_weight of {', '.join(losses)} is 0, so nothing is learnt.")
+    start, total = train.get("ema_start", 0), train["total_iter"]
+    if start and start >= total:
+        told.append(f"train:ema_start is {start}, not below total_iter {total}, so no weights are averaged.")
     return told
 
 

@@ -104,6 +104,8 @@ def _image_size(item: Options, name: str) -> Size | None:
 
 
 def _check_root(folder: Any, where: str, backend: Any) -> None:
+    if os.path.isfile(folder):
+        raise UserError(f"{where}: {folder} is a file; give the folder that holds the images, or an LMDB.")
     if not os.path.isdir(folder):
         raise UserError(
             f"{where}: {folder} does not exist; {ADVICE}, correct the path, or remove this data set from the file."
@@ -133,6 +135,9 @@ def _build(dataset: Options, where: str) -> tuple[Any, int]:
         reason = _unpaired(dataset) or str(error).partition("\n")[0].rstrip(".")
         advice = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
         raise UserError(f"{where}: {reason}{advice}.") from error
+    listed = dataset.get("meta_info_file") or dataset.get("meta_info")
+    if count == 0 and listed:
+        raise UserError(f"{where}: {listed} names no images; name one in each line, or remove the option.")
     if count == 0:
         folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
         raise UserError(f"{where}: {folder} holds no images; {ADVICE}.")

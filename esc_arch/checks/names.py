@@ -29,10 +29,16 @@ def meant(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
     plain = {_plain(choice): choice for choice in known}
     written = _plain(name)
     close = difflib.get_close_matches(written, plain, n=1, cutoff=cutoff)
-    if close:
+    if close and _is_near(written, close[0]):
         return plain[close[0]]
     longer = [choice for key, choice in plain.items() if len(written) >= 6 and key.startswith(f"{written}_")]
     return longer[0] if len(longer) == 1 else None
+
+
+def _is_near(written: str, choice: str) -> bool:
+    """Tell whether names are alike beyond the verb that all metrics begin with."""
+    verb = "calculate_"
+    return difflib.SequenceMatcher(None, written.removeprefix(verb), choice.removeprefix(verb)).ratio() >= 0.6
 
 
 def hint(name: str, known: Iterable[str]) -> str:

@@ -67,6 +67,9 @@ def force(opt: Options, entries: Iterable[str], is_train: bool) -> None:
         place: Any = opt
         for depth, key in enumerate(path[:-1]):
             if not isinstance(place.get(key), Mapping):
+                if find(path[: depth + 1]) is not None:
+                    whole = show(path[: depth + 1])
+                    raise UserError(f"--force_yml: {whole} is an option, not a section; write {whole}=value.")
                 if pattern_of(path[: depth + 1]) is None:
                     raise _not_to_create(path, depth, place)
                 place[key] = OrderedDict()
@@ -173,6 +176,10 @@ class _Reader:
         close = renamed or meant(key, (name for name in known(pattern) if name not in given))
         if close is not None:
             raise UserError(f"{show(where)} is no option; did you mean {close!r}?")
+        twin = meant(key, (str(name) for name in given if name != key and name in known(pattern)))
+        if twin is not None:
+            self.useless.append(f"{show(where)} (did you mean {twin}, which is there too?)")
+            return
         elsewhere = [show((other, key)) if other else key for other in SECTIONS if key in SECTIONS[other]]
         self.useless.append(show(where) + (f" (did you mean {elsewhere[0]}?)" if elsewhere else ""))
 

@@ -15,7 +15,7 @@ def listed_images(file: str) -> list[str]:
     Raises:
         OSError: the file cannot be read.
     """
-    with open(file) as lines:
+    with open(file, encoding="utf-8-sig") as lines:
         return [line.split()[0].rstrip(",") for line in lines if line.strip()]
 
 

@@ -23,7 +23,7 @@ from esc_arch.bridge.mends.prefetching import tell_errors_of_the_prefetch_thread
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.sampling import draw_by_place
 from esc_arch.bridge.mends.saving import save_atomically
-from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning
+from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning, drop_vgg_warnings
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 
 BEFORE_IMPORT: list[Callable[[], None]] = [define_torchvision_operators, restore_functional_tensor]
@@ -44,4 +44,5 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     take_several_roots,
     drop_multiple_validation_warning,
     drop_stride_warning,
+    drop_vgg_warnings,
 ]

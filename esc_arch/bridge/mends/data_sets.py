@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from esc_arch.common.image_lists import listed_keys
@@ -17,8 +19,9 @@ def honour_lists_of_images() -> None:
 
     `meta_info_file` (or `meta_info`, as the Real-ESRGAN sets call it) names a text file, the first word of whose lines
     is an image. With an LMDB, BasicSR's data sets ignore it, `RealESRGANDataset` reads `meta_info` only, and an empty
-    value stops `SingleImageDataset`. Without a list, `RealESRGANDataset` takes all images of the folder, as it does in
-    the repositories of HAT and ESC.
+    value stops `SingleImageDataset`; on the disk, an empty line is the folder itself to it, and the mark that Windows
+    begins a text with is part of a name. Without a list, `RealESRGANDataset` takes all images of the folder, as it
+    does in the repositories of HAT and ESC.
     """
     from basicsr.data import paired_image_dataset, realesrgan_dataset, realesrgan_paired_dataset, single_image_dataset
 
@@ -39,11 +42,33 @@ def _with_list(initialise: Callable[[Any, Options], None], keys: list[str]) -> C
     def wrapper(self: Any, opt: Options) -> None:
         listed = next((opt[key] for key in keys if opt.get(key)), None)
         others = {name: value for name, value in opt.items() if name not in keys}
-        initialise(self, {**others, keys[0]: listed} if listed else others)
-        if listed and opt["io_backend"]["type"] == "lmdb":
+        if not listed:
+            initialise(self, others)
+            return
+        with _without_empty_lines(listed) as file:
+            initialise(self, {**others, keys[0]: file})
+        self.opt[keys[0]] = listed
+        if opt["io_backend"]["type"] == "lmdb":
             self.paths = _chosen(self.paths, listed)
 
     return wrapper
+
+
+@contextlib.contextmanager
+def _without_empty_lines(file: str) -> Iterator[str]:
+    """Yield the list, or a temporary copy that BasicSR reads as it is meant."""
+    with open(file, encoding="utf-8") as stream:
+        text = stream.read()
+    lines = [line.strip().replace("\t", " ") for line in text.removeprefix("\ufeff").splitlines()]
+    kept = "".join(f"{line}\n" for line in lines if line)
+    if text in (kept, kept.removesuffix("\n")):
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, os.path.basename(file))
+        with open(copy, "w", encoding="utf-8") as stream:
+            stream.write(kept)
+        yield copy
 
 
 def _with_folder(initialise: Callable[[Any, Options], None]) -> Callable[[Any, Options], None]:

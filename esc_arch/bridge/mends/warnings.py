@@ -26,3 +26,9 @@ def drop_stride_warning() -> None:
     convolutions (E, 1, 3, 3), of which these networks are full, differ in nothing else.
     """
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+
+
+def drop_vgg_warnings() -> None:
+    """Drop the warnings of torchvision about the way in which BasicSR asks it for VGG, in two lines for each loss."""
+    warnings.filterwarnings("ignore", message="The parameter 'pretrained' is deprecated")
+    warnings.filterwarnings("ignore", message="Arguments other than a weight enum or `None` for 'weights'")

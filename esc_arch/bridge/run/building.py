@@ -38,7 +38,7 @@ class Built:
             place: in the epoch, images of all processes.
             states: random states of all processes.
         """
-        from esc_arch.bridge.run.changes import snapshot
+        from esc_arch.bridge.run.changes import optimizer_types, snapshot
 
         scaler = getattr(self.model, "scaler", None)
         best = getattr(self.model, "best_metric_results", {})
@@ -51,6 +51,7 @@ class Built:
                 name: {m: {**r, "val": float(r["val"])} for m, r in record.items()} for name, record in best.items()
             },
             "options": snapshot(opt),
+            "types": optimizer_types(self.model),
         }
 
 

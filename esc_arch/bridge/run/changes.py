@@ -6,6 +6,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from esc_arch.bridge.mends.saving import MORE_IN_STATE
+from esc_arch.common.errors import UserError
+
 Options = dict[str, Any]
 Groups = list[list[Options]]  # of parameters, without the parameters: one list for each optimizer
 
@@ -23,6 +26,8 @@ NO_MATTER = (  # within these
     "train:total_iter",
 )
 OF_SCHEDULERS = ("milestones", "gamma", "restarts", "restart_weights", "periods", "eta_min")
+# Arguments that tell kinds of optimizers apart; others come and go with versions of PyTorch
+OF_OPTIMIZERS = ("betas", "momentum", "alpha", "rho", "lambd", "etas", "lr_decay")
 
 
 class Schedule:
@@ -34,6 +39,7 @@ class Schedule:
 
     def __init__(self, model: Any) -> None:
         self.groups: Groups = [[_without_parameters(group) for group in o.param_groups] for o in model.optimizers]
+        self.types = optimizer_types(model)
         self.schedulers = [copy.deepcopy(scheduler.state_dict()) for scheduler in model.schedulers]
 
     def put_back(self, model: Any, iteration: int) -> None:
@@ -42,6 +48,8 @@ class Schedule:
             for group, fresh in zip(optimizer.param_groups, groups, strict=True):
                 group.update(copy.deepcopy(fresh))
         for scheduler, fresh in zip(model.schedulers, self.schedulers, strict=True):
+            for name in set(OF_SCHEDULERS) - set(fresh):  # of a schedule of another type
+                vars(scheduler).pop(name, None)
             scheduler.load_state_dict(copy.deepcopy(fresh))
             groups = scheduler.optimizer.param_groups
             # as `step` does, which warns that the optimizer makes no steps in between
@@ -50,6 +58,35 @@ class Schedule:
                     group["lr"] = rate
             scheduler._step_count = iteration
             scheduler._last_lr = [group["lr"] for group in groups]
+
+    def check_types(self, state: Options, sections: list[str], file: str, is_reset: bool) -> None:
+        """Check that optimizers and schedulers are of the types that wrote a state.
+
+        Args:
+            state: as BasicSR writes it.
+            sections: names of the options of the optimizers, such as `train:optim_g`.
+            file: its path.
+            is_reset: whether the schedule of the state is left out.
+
+        Raises:
+            UserError: their figures mean nothing to these ones.
+        """
+        before = (state.get(MORE_IN_STATE) or {}).get("types", self.types)
+        for index, (fresh, stored) in enumerate(zip(self.groups, state["optimizers"], strict=False)):
+            now, then = self.types[index], before[index] if index < len(before) else ""
+            groups = stored.get("param_groups") or fresh
+            if then != now or _named(groups[0], OF_OPTIMIZERS) != _named(fresh[0], OF_OPTIMIZERS):
+                raise UserError(
+                    f"{sections[index] if index < len(sections) else 'train'}:type is {now}, but {file} was written by "
+                    f"{then if then != now else 'another optimizer'}; resume with that, or give its network as "
+                    "pretrain_network_g to start anew from it."
+                )
+        for mine, theirs in zip(self.schedulers, state["schedulers"], strict=False):
+            if not is_reset and _named(mine, OF_SCHEDULERS) != _named(theirs, OF_SCHEDULERS):
+                raise UserError(
+                    f"train:scheduler:type is not that of {file}; give --reset_schedule to use the new schedule, or "
+                    "resume with the old one."
+                )
 
     def differences(self, state: Options, sections: list[str]) -> Iterator[tuple[str, Any, Any]]:
         """Yield the options, with their value in a state and now, in which the state has another schedule.
@@ -69,6 +106,11 @@ class Schedule:
             for key in OF_SCHEDULERS:
                 if _plain(fresh_state.get(key)) != _plain(stored.get(key)):
                     yield f"train:scheduler:{key}", _listed(stored.get(key)), _listed(fresh_state.get(key))
+
+
+def optimizer_types(model: Any) -> list[str]:
+    """Return the names of the classes of a model's optimizers, which BasicSR's states lack."""
+    return [type(optimizer).__name__ for optimizer in model.optimizers]
 
 
 def snapshot(opt: Options) -> Options:
@@ -110,6 +152,10 @@ def describe(
         old, new = before.get(name), now.get(name)
         if old != new:
             yield f"{name} was {_show(old)} in the state that is resumed and is {_show(new)} now: {_show(new)} is used."
+
+
+def _named(state: Options, names: tuple[str, ...]) -> set[str]:
+    return {name for name in names if name in state}
 
 
 def _without_parameters(group: Options) -> Options:

@@ -60,6 +60,7 @@ class Resumption:
         sections = [f"train:{key}" for key in self.opt["train"] if key.startswith("optim_")]
         # in the order in which BasicSR's models set them up
         sections.sort(key=lambda name: (name != "train:optim_g", name))
+        schedule.check_types(self.state, sections, self.opt["path"]["resume_state"], self.reset_schedule)
         changed = list(schedule.differences(self.state, sections))
         try:
             _check_shapes(model, self.state)
