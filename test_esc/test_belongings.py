@@ -48,10 +48,11 @@ RNG = np.random.default_rng(0)
 
 def exif() -> bytes:
     tags = Image.Exif()
-    tags[0x010F], tags[0x8298], tags[0x0131] = "a camera", "somebody", "a program"
+    tags[0x010F], tags[0x8298], tags[0x0131], tags[0x013B] = "a camera", "somebody", "Joerg's program", "Joerg"
     tags[0x8769] = {0x829A: 0.005, 0x9003: "2020:02:03 04:05:06", 0xA434: "a lens", 0x9286: b"ASCII\0\0\0seen"}
+    tags[0x8769] |= {0xA433: "Joerg", 0xA005: {1: "R98"}}
     tags[0x8825] = {1: "N", 2: (52.0, 30.0, 1.5), 0x1D: "2020:02:03"}
-    return tags.tobytes()
+    return tags.tobytes().replace(b"Joerg", "Jörg".encode())  # as programs write it
 
 
 def facts(data: bytes) -> dict[Any, Any]:
@@ -59,7 +60,8 @@ def facts(data: bytes) -> dict[Any, Any]:
     tags = load_exif(data)
     found = {tag: value for tag, value in tags.items() if tag not in (0x8769, 0x8825, 0x011A, 0x011B, 0x0128)}
     for block in (0x8769, 0x8825):
-        found |= {(block, tag): value for tag, value in tags.get_ifd(block).items()}
+        found |= {(block, tag): value for tag, value in tags.get_ifd(block).items() if tag != 0xA005}
+    found |= {(0xA005, tag): value for tag, value in tags.get_ifd(0xA005).items()}
     return found
 
 
@@ -133,6 +135,7 @@ def test_others_read_what_was_written(tmp_path: Path) -> None:
             image.load()
             assert image.info["icc_profile"] == SRGB
             assert image.getexif()[0x010F] == "a camera"
+            assert image.getexif()[0x013B].encode("latin-1").decode() == "Jörg"
             assert image.getexif().get_ifd(0x8769)[0xA434] == "a lens"
             assert image.getexif().get_ifd(0x8825)[1] == "N"
             assert image.info["xmp"] == XMP
@@ -152,6 +155,22 @@ def test_others_read_what_was_written(tmp_path: Path) -> None:
         assert tags[34853].value["GPSLatitudeRef"] == "N"
         assert tags[271].value == "a camera"
         assert 270 not in tags
+
+
+@pytest.mark.parametrize("title", [b"iptc", b"IPTC profile", b"8bim"])
+def test_iptc_in_png_as_other_programs_store_it(tmp_path: Path, title: bytes) -> None:
+    block = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
+    kind = b"8bim" if title == b"8bim" else b"iptc"
+    text = b"\n" + title + b"\n%8d\n" % len(block) + block.hex("\n", 36).encode() + b"\n"
+    (tmp_path / "a.png").write_bytes(png_with((b"zTXt", b"Raw profile type " + kind + b"\0\0" + zlib.compress(text))))
+    picture = read_picture(str(tmp_path / "a.png"), LIMIT)
+    assert picture.iptc == IPTC
+    write_picture(str(tmp_path / "b.png"), picture)
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        stored = image.text["Raw profile type iptc"]
+    assert stored.startswith("\niptc\n")
+    assert bytes.fromhex(stored.split("\n", 3)[3]).startswith(b"8BIM")  # what ExifTool and exiv2 look for
 
 
 def png_with(*parts: tuple[bytes, bytes], deep: bool = False) -> bytes:

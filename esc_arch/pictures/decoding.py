@@ -12,6 +12,7 @@ from PIL import Image
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.formats import EXTRAS
+from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, read_belongings
 from esc_arch.pictures.metadata import (
     clean_exif,
     clean_xmp,
@@ -30,7 +31,6 @@ _PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
 _IPTC = 0x0404
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
-_MOST_CHANNELS = 5  # CMYK and alpha
 
 
 def open_image(file: str, stream: BinaryIO, image_format: str) -> Image.Image:
@@ -78,15 +78,23 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image_format not in _ALONE:
             raise UserError(f"{file} is an animation of {frames} frames; enlarge its frames one by one.")
-        bits = _bits_of_jpeg2000(stream) if image_format == "JPEG2000" else 8
+        bits, beside = 8, Belongings()
+        if image_format == "JPEG2000":
+            position = stream.tell()
+            stream.seek(0)
+            data = stream.read()
+            stream.seek(position)
+            bits, beside = bits_of_channel(data), read_belongings(data)
         image.load()  # raises where the file is cut off
-        exif = load_exif(image.info.get("exif"))
-        xmp = image.info.get("xmp") or b""
+        exif = load_exif(image.info.get("exif") or beside.exif)
+        xmp = image.info.get("xmp") or beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""
         turn = orientation_of(exif, xmp)
         if image_format == "JXL":
             turn = 1  # the stream says how, and the decoder has done so
-        profile = image.info.get("icc_profile") or (_profile_of_bmp(stream) if image_format == "BMP" else None)
+        profile = image.info.get("icc_profile") or beside.profile or None
+        if image_format == "BMP":
+            profile = profile or _profile_of_bmp(stream)
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
         if bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
@@ -100,7 +108,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             profile,
             clean_exif(exif),
             clean_xmp(xmp),
-            _iptc(image),
+            _iptc(image) or beside.iptc,
             turn_resolution(_resolution(image) or resolution_of(exif), turn),
             _comment(image),
             lossless=image_format == "WEBP" and _is_lossless(stream),
@@ -138,7 +146,7 @@ def _resolution(image: Image.Image) -> Resolution | None:
             units = {0: "", 1: "inch", 2: "cm"}
             across, down = info["jfif_density"]
             found = Resolution(float(across), float(down), units.get(info["jfif_unit"], ""))
-        elif image.format in ("BMP", "DIB") and "dpi" in info:
+        elif image.format in ("BMP", "DIB", "JPEG2000") and "dpi" in info:
             across, down = info["dpi"]
             found = Resolution(float(across), float(down))
         else:
@@ -155,26 +163,6 @@ def _iptc(image: Image.Image) -> bytes:
         found = resources.get(_IPTC, b"")
         return found if isinstance(found, bytes) else b""
     return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
-
-
-def _bits_of_jpeg2000(stream: BinaryIO) -> int:
-    """Return the bits of a channel of JPEG 2000 (ISO/IEC 15444-1, section A.5.1).
-
-    Raises:
-        ValueError: the channels have different ones, or the file does not say.
-    """
-    position = stream.tell()
-    stream.seek(0)
-    data = stream.read()
-    stream.seek(position)
-    start = data.find(b"\xff\x4f\xff\x51") + 4  # start of the code stream, then its first marker
-    channels = int.from_bytes(data[start + 36 : start + 38], "big")
-    bits = {(byte & 0x7F) + 1 for byte in data[start + 38 : start + 38 + 3 * channels : 3]}
-    if start < 4 or len(bits) != 1:
-        raise ValueError("its channels have different numbers of bits")
-    if channels > _MOST_CHANNELS:
-        raise ValueError(f"it has {channels} channels, which is not one picture")
-    return bits.pop()
 
 
 def _profile_of_bmp(stream: BinaryIO) -> bytes | None:

@@ -30,6 +30,22 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>\s*)([1-8])")
 _IPTC_RESOURCE = 0x0404
 
 
+class _Stored(str):
+    """A text whose bytes are written as they were read: mostly UTF-8, of which Pillow would make question marks."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("latin-1", "replace")  # as Pillow decodes it
+
+
+def as_stored(value: Any) -> Any:
+    """Prepare a value of EXIF data, as `load_exif` returns it, for being written without a loss."""
+    if isinstance(value, dict):
+        return {tag: as_stored(part) for tag, part in value.items()}
+    return _Stored(value) if isinstance(value, str) else value
+
+
 def load_exif(data: bytes | Image.Exif | None) -> Image.Exif:
     """Parse EXIF data, as far as they are whole.
 
@@ -82,18 +98,24 @@ def clean_exif(exif: Image.Exif) -> bytes:
                 _set_if_it_can_be_written(kept, tag, value)
         for block in (EXIF_BLOCK, GPS_BLOCK):
             if block in exif:
-                stored = exif[block] if isinstance(exif[block], dict) else exif.get_ifd(block)
+                stored = block_of(exif, block)
                 values = {tag: value for tag, value in stored.items() if tag not in {*_NOT_IN_BLOCKS, *_OF_THE_FILE}}
-                if INTEROPERABILITY in values and not isinstance(values[INTEROPERABILITY], dict):
-                    values[INTEROPERABILITY] = dict(exif.get_ifd(INTEROPERABILITY))
                 if values:
                     _set_if_it_can_be_written(kept, block, values)
         return kept.tobytes() if len(kept) else b""
     return b""
 
 
+def block_of(exif: Image.Exif, block: int) -> dict[int, Any]:
+    """Return a directory below the first one, with those below it in place of where they were stored."""
+    values = dict(exif[block] if isinstance(exif.get(block), dict) else exif.get_ifd(block))
+    if INTEROPERABILITY in values and not isinstance(values[INTEROPERABILITY], dict):
+        values[INTEROPERABILITY] = dict(exif.get_ifd(INTEROPERABILITY))
+    return values
+
+
 def _set_if_it_can_be_written(exif: Image.Exif, tag: int, value: Any) -> None:
-    alone = Image.Exif()
+    alone, value = Image.Exif(), as_stored(value)
     with suppress(Exception):
         alone[tag] = value
         alone.tobytes()
@@ -107,7 +129,7 @@ def with_resolution(exif: bytes, resolution: Resolution | None) -> bytes:
         return exif
     values[X_RESOLUTION], values[Y_RESOLUTION] = resolution.x, resolution.y
     values[RESOLUTION_UNIT] = {"inch": 2, "cm": 3}[resolution.unit]
-    return values.tobytes()
+    return clean_exif(values)
 
 
 def clean_xmp(packet: Any) -> bytes:

@@ -106,7 +106,7 @@ def read_png(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
         elif text := _text(*chunk):
             named[kind] = text if keyword == _XMP else _unhex(text)
     blocks = [named.get(b"exif", b""), named.get(b"APP1", b"")]
-    iptc = named.get(b"iptc", b"").removeprefix(b"Photoshop 3.0\0")
+    iptc = (named.get(b"iptc") or named.get(b"8bim", b"")).removeprefix(b"Photoshop 3.0\0")
     exif = load_exif(found.get(b"eXIf") or next((block for block in blocks if block.startswith(b"Exif\0\0")), b""))
     xmp = named.get(b"xmp") or named.get(b"APP1", b"").partition(b"http://ns.adobe.com/xap/1.0/\0")[2]
     turn = orientation_of(exif, xmp)
@@ -175,7 +175,7 @@ def _belongings(picture: Picture) -> Iterator[Chunk]:
     if picture.xmp:
         yield b"iTXt", _XMP + b"\0\0\0\0\0" + picture.xmp
     if picture.iptc:
-        block = b"Photoshop 3.0\0" + resources_of_iptc(picture.iptc)
+        block = resources_of_iptc(picture.iptc)
         lines = "\n".join(block.hex()[at : at + 72] for at in range(0, 2 * len(block), 72))
         yield b"zTXt", _RAW_PROFILE + b"iptc\0\0" + zlib.compress(f"\niptc\n{len(block):8}\n{lines}\n".encode())
     texts = [chunk for chunk in picture.chunks if chunk[0] in _TEXT]
@@ -279,9 +279,10 @@ def _text(name: bytes, content: bytes) -> bytes | None:
 
 
 def _unhex(text: bytes) -> bytes:
-    """Decode what ImageMagick stores: a name, a length, and hexadecimal digits in lines."""
+    """Decode what ImageMagick and ExifTool store: a line with a name, one with a length, and hexadecimal digits."""
     with suppress(ValueError):
-        return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii", "replace"))
+        _, _, rest = text.lstrip().partition(b"\n")
+        return bytes.fromhex(b"".join(rest.split()[1:]).decode("ascii", "replace"))
     return b""
 
 

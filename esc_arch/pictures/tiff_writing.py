@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import tifffile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from esc_arch.pictures.metadata import DESCRIPTIVE, EXIF_BLOCK, GPS_BLOCK, load_exif
+from esc_arch.pictures.metadata import DESCRIPTIVE, EXIF_BLOCK, GPS_BLOCK, as_stored, block_of, load_exif
 from esc_arch.pictures.picture import Picture
 
 _SOFTWARE = 305  # a tag that tifffile has an argument for
@@ -35,7 +35,7 @@ def write_tiff(stream: BinaryIO, picture: Picture) -> None:
     for tag in DESCRIPTIVE:
         value = exif.get(tag)
         if isinstance(value, str) and tag != _SOFTWARE:
-            encoded = value.rstrip("\0").encode() + b"\0"
+            encoded = as_stored(value.rstrip("\0")).encode() + b"\0"
             tags.append((tag, _ASCII, len(encoded), encoded, True))
         elif isinstance(value, bytes):
             tags.append((tag, _BYTE, len(value), value, True))
@@ -46,7 +46,7 @@ def write_tiff(stream: BinaryIO, picture: Picture) -> None:
     if picture.iptc:
         tags.append((33723, _UNDEFINED, len(picture.iptc), picture.iptc, True))
     big = pixels.nbytes > _LARGEST
-    blocks = {block: values for block in (EXIF_BLOCK, GPS_BLOCK) if (values := exif.get_ifd(block))}
+    blocks = {block: values for block in (EXIF_BLOCK, GPS_BLOCK) if (values := block_of(exif, block))}
     # tifffile does not take pointers to directories: another number holds the place of each
     tags += [(block - 1, _LONG8 if big else _LONG, 1, 0, True) for block in blocks]
     resolution = picture.resolution
@@ -61,7 +61,7 @@ def write_tiff(stream: BinaryIO, picture: Picture) -> None:
         compression="zlib",
         iccprofile=picture.profile,
         metadata=None,
-        software=str(exif.get(_SOFTWARE) or "") or False,
+        software=as_stored(str(exif.get(_SOFTWARE) or "")).encode() or False,
         resolution=(resolution.x, resolution.y) if resolution else None,
         resolutionunit=_UNITS[resolution.unit] if resolution else None,
         extratags=tags,
@@ -77,7 +77,7 @@ def _append_blocks(stream: BinaryIO, blocks: dict[int, dict[int, Any]], big: boo
     for block, values in blocks.items():
         directory = ImageFileDirectory_v2(_BIG_HEADER if big else _HEADER, group=block)
         for tag, value in values.items():
-            directory[tag] = value
+            directory[tag] = as_stored(value)
         start = stream.seek(0, os.SEEK_END)
         start += stream.write(bytes(start % 2))  # directories begin at even places
         stream.write(directory.tobytes(start))
