@@ -60,7 +60,7 @@ def edit(path: str, value: Any) -> Callable[[Options], None]:
         (edit("network_g:type", "ESCC"), r"network_g:type: 'ESCC' is unknown; did you mean 'ESC'"),
         (edit("network_g:windowsize", 8), r"ESC has no argument 'windowsize'; did you mean 'window_size'"),
         (edit("network_g:num_heads", 3), "network_g: ESC cannot be built: dim must be divisible by num_heads"),
-        (edit("network_g:dim", "wide"), "network_g: ESC cannot be built"),
+        (edit("network_g:dim", "wide"), "network_g:dim is 'wide', but must be a whole number"),
         (edit("network_g:upscaling_factor", 3), "scale is 2 but network_g:upscaling_factor is 3"),
         (edit("network_g", ...), "the option network_g is missing"),
         (edit("model_type", "ESCmodel"), "did you mean 'ESCModel'"),

@@ -300,3 +300,49 @@ def test_arguments_of_every_launcher(tmp_path: Path) -> None:
     assert for_basicsr("train", arguments) == ["train", "-opt", "o.yml", "--launcher", "none", "--local_rank", "1"]
     with pytest.raises(UserError, match=r"--wibble; see .*esc_arch\.test --help"):
         read_arguments(["-opt", "o.yml", "--wibble"], False)
+
+
+@pytest.mark.parametrize("value", ["no", "false", "on"])
+def test_texts_are_no_truth_values_of_arguments(tiny_options: Options, value: str) -> None:
+    """Any text would count as true: `--force_yml network_g:use_ln=no`."""
+    tiny_options["network_g"]["use_ln"] = value
+    with pytest.raises(UserError, match=f"network_g:use_ln is '{value}', but must be true or false"):
+        check_options(parsed(tiny_options))
+
+
+@pytest.mark.parametrize("name", ["flashbias_rank", "dim"])
+def test_texts_are_no_numbers_of_arguments(tiny_options: Options, name: str) -> None:
+    tiny_options["network_g"][name] = "48x"
+    with pytest.raises(UserError, match=f"network_g:{name} is '48x', but must be a whole number"):
+        check_options(parsed(tiny_options))
+
+
+@pytest.mark.parametrize("loss", ["mesa_opt", "wave_opt", "gan_opt", "ldl_opt"])
+def test_losses_that_the_model_does_not_read_are_told(tiny_options: Options, loss: str) -> None:
+    arguments = {"gan_type": "vanilla"} if loss == "gan_opt" else {}
+    tiny_options["train"][loss] = {"type": "GANLoss" if arguments else "L1Loss", **arguments}
+    told = " ".join(check_options(parsed({**tiny_options, "model_type": "ESCModel"})))
+    assert f"train:{loss} (not read by ESCModel)" in told
+
+
+def test_patches_of_data_sets_that_make_lq_fit_the_scale(tiny_options: Options) -> None:
+    tiny_options["datasets"]["train"].update(type="DownsampleImageDataset", gt_size=33)
+    with pytest.raises(UserError, match="gt_size is 33, which scale 2 does not divide; choose 32 or 34"):
+        check_options(parsed(tiny_options))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("esc", "neosr's is ESCReal with use_dysample: true"),
+        ("escrealm", "ESCRealM with upsampler: transpose.conv, mid_dim: 64 and unshuffle_mod: false"),
+        ("escrealm_xl", "dim: 128, pdim: 32"),
+    ],
+)
+def test_networks_of_other_trainers_are_not_taken_for_misspelt_ones(
+    tiny_options: Options, name: str, words: str
+) -> None:
+    tiny_options["network_g"]["type"] = name
+    with pytest.raises(UserError, match=words) as caught:
+        check_options(parsed(tiny_options))
+    assert "did you mean" not in str(caught.value)

@@ -13,6 +13,7 @@ from conftest import TINY, randomise
 from esc_arch.archs import ESC, HiT_SRF
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.common.errors import UserError
+from esc_arch.weights.fitting import load_into
 
 Weights = dict[str, torch.Tensor]
 
@@ -179,3 +180,23 @@ def test_the_log_says_what_was_taken(
     with caplog.at_level(logging.INFO, "basicsr"):
         model(path_options(file))
     assert f"Loading ESC model from {file}, what is in state_dict.model." in caplog.text
+
+
+def test_what_is_converted_needs_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BasicSR names the tables as left over and the factors as missing, which are made of them."""
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+    file = write(tmp_path / "w.pth", {"params": made()})
+    network = {"type": "ESC", **TINY, "attn_type": "FlashBias", "flashbias_rank": 3}
+    with caplog.at_level(logging.INFO, "basicsr"):
+        built = model(path_options(file), network_g=network)
+    assert built.net_g.blocks[0].attn.flashbias_q.any()
+    assert "Loading ESC" in caplog.text
+    assert "loaded net" not in caplog.text
+
+
+def test_of_several_reasons_the_one_of_a_layer_is_told() -> None:
+    network = ESC(**{**TINY, "window_size": 16, "attn_type": "FlashBias"})
+    with pytest.raises(UserError, match=r"relative_position_bias has the shape .* windows of 16 need"):
+        load_into(network, made())

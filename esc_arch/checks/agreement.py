@@ -6,7 +6,7 @@ import importlib.util
 import re
 from typing import Any
 
-from esc_arch.checks.table import PAIRED
+from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -22,6 +22,7 @@ REQUIRED_OF_DEGRADING_MODEL = {
 }
 REQUIRED_OF_DEGRADING_MODEL["RealHATMSEModel"] = REQUIRED_OF_DEGRADING_MODEL["RealESRNetModel"]
 REQUIRED_OF_DEGRADING_MODEL["RealHATGANModel"] = REQUIRED_OF_DEGRADING_MODEL["RealESRGANModel"]
+WHOLE_SCALES = {*PAIRED, *SHRINKING} - {"BicubicDataset"}  # data sets whose patches a whole scale must divide
 CROP = 400  # side of the images that RealESRGANDataset makes, in pixels
 
 
@@ -97,7 +98,7 @@ def _is_template(text: str) -> bool:
 def _check_patches(opt: Options) -> None:
     training_set, scale = opt["datasets"]["train"], opt.get("scale")
     size = training_set.get("gt_size")
-    if training_set["type"] not in PAIRED or size is None:
+    if training_set["type"] not in WHOLE_SCALES or size is None:
         return
     if scale is None:
         raise UserError("the option scale is missing at the top level of the file.")

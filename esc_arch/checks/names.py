@@ -17,6 +17,17 @@ ELSEWHERE = {
     *("cugan", "esrgan", "mambairv2", "realesrgan", "realesrnet", "srgan", "swin2sr", "swinfir", "swinirv2"),
 }
 
+# Networks of other trainers, whose names are close to one here and whose defaults are others
+OF_TRAINERS = {
+    "esc": "the authors' network is ESC, neosr's is ESCReal with use_dysample: true, n_blocks: 5 and exp_ratio: 1.25",
+    "esc_light": "neosr's is ESCReal with use_dysample: true, n_blocks: 3 and exp_ratio: 1.25, the authors' ESC",
+    "esc_large": "neosr's is ESCReal with use_dysample: true",
+    "escrealm": "traiNNer-redux's is ESCRealM with upsampler: transpose+conv, mid_dim: 64 and unshuffle_mod: false "
+    "where its file says nothing else",
+    "escrealm_xl": "traiNNer-redux's is ESCRealM with dim: 128, pdim: 32, n_blocks: 16, num_heads: 8, upsampler: "
+    "pixelshuffle, mid_dim: 64 and unshuffle_mod: false where its file says nothing else",
+}
+
 
 def meant(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
     """Return the known name of which `name` is a misspelling or the beginning, or None.
@@ -66,6 +77,8 @@ def check_registered(name: Any, registry: Any, where: str) -> None:
     if name in registry or f"{name}{SUFFIX}" in registry:  # as Registry.get looks
         return
     known = sorted({key.removesuffix(SUFFIX) for key, _ in registry})
+    if name in OF_TRAINERS and "ESCRealM" in known:
+        raise UserError(f"{where}: {name!r} is unknown; {OF_TRAINERS[name]}.")
     meant = misspelt(str(name), known)
     hint = f"did you mean {meant!r}" if meant else f"choose one of {', '.join(known)}"
     raise UserError(f"{where}: {name!r} is unknown; {hint}.")

@@ -83,6 +83,22 @@ def check_arguments(
         parameter = signature[name]
         if parameter.default is parameter.empty and name not in given:
             raise UserError(f"{where}: the argument {name!r} of {takes} is missing.")
+        if name in given:
+            _check_kind(given[name], parameter, f"{where}:{name}")
+
+
+def _check_kind(value: Any, parameter: inspect.Parameter, where: str) -> None:
+    """Check the kind of an argument where the signature tells it; a text such as 'no' would count as true."""
+    annotation = parameter.annotation
+    kinds = {kind.strip() for kind in getattr(annotation, "__name__", str(annotation)).split("|")}
+    if isinstance(parameter.default, bool) or kinds == {"bool"}:
+        wrong, wanted = isinstance(value, str), "true or false"
+    elif kinds <= {"int", "float", "None"}:
+        wrong, wanted = isinstance(value, str | list | dict), "a number" if "float" in kinds else "a whole number"
+    else:
+        return
+    if wrong:
+        raise UserError(f"{where} is {value!r}, but must be {wanted}.")
 
 
 def _check_losses(opt: Options) -> None:

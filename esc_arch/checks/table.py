@@ -365,6 +365,15 @@ NAMES = {
     "strict_load_*": ("strict_load_g", "strict_load_d"),
 }
 
+# models that read a loss; what is not named here, all do that train
+LOSSES_OF = {
+    "wave_opt": ("ESRModel",),
+    "mesa_opt": ("ESRModel",),
+    "gan_opt": (*GAN_MODELS, "HiFaceGANModel", "StyleGAN2Model"),
+    "ldl_opt": GAN_MODELS,
+    "feature_matching_opt": ("HiFaceGANModel",),
+}
+
 NEEDED_SECTIONS = {
     TRAIN: ("datasets", "datasets:train", "network_g", "path", "train", "train:optim_g", "train:scheduler", "logger"),
     TEST: ("datasets", "network_g", "path"),

@@ -158,7 +158,18 @@ class _Reader:
             raise UserError(f"{show(where)} is {_quoted(value)}, but must be a section of options.")
         if where[0] == "datasets" and len(where) == 2:
             self._phase(where[1])
+        if where[:-1] == ("train",) and not self._takes_loss(where[-1]):
+            self.useless.append(f"{show(where)} (not read by {self.model})")
         read[where[-1]] = self.section(where, value)
+
+    def _takes_loss(self, name: str) -> bool:
+        """Whether the model may read a loss; somebody's own model may read any."""
+        from basicsr.utils.registry import MODEL_REGISTRY
+
+        models = table.LOSSES_OF.get(name)
+        if models is None or self.model in models or self.model not in MODEL_REGISTRY:
+            return True
+        return MODEL_REGISTRY.get(self.model).__module__.partition(".")[0] not in ("basicsr", "esc_arch")
 
     def _phase(self, name: str) -> None:
         phase = name.partition("_")[0]

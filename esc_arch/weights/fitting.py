@@ -9,6 +9,7 @@ from torch import nn
 
 from esc_arch.common.errors import UserError
 
+REASONS_OF_TORCH = ("Missing key", "Unexpected key", "size mismatch", "While copying")
 
 def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict: bool = True) -> list[str]:
     """Load weights into a network.
@@ -32,9 +33,11 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         if not strict:
             return _load_what_fits(network, weights)
-        # torch's first line names the class, the second the first reason
+        # torch's first line names the class, the others reasons, of which those of a layer itself say more
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise UserError(lines[min(1, len(lines) - 1)].rstrip(". ")[:200]) from error
+        reasons = lines[1:] or lines
+        reason = next((line for line in reasons if not line.startswith(REASONS_OF_TORCH)), reasons[0])
+        raise UserError(reason.rstrip(". ")[:200]) from error
 
 
 def _load_what_fits(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:

@@ -45,7 +45,8 @@ def load_network(
     weights, where = find_weights(load_path, entry=param_key, names=net.state_dict().keys())
     logger = get_root_logger()
     logger.info(f"Loading {name} model from {load_path}, what is in {where}.")
-    self._print_different_keys_loading(net, weights)
+    if not strict:  # otherwise all is loaded, some of it converted, or the error says why not
+        self._print_different_keys_loading(net, weights)
     try:
         missing = load_into(net, weights, strict=strict)
         if missing:
