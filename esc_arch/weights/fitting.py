@@ -11,6 +11,7 @@ from esc_arch.common.errors import UserError
 
 REASONS_OF_TORCH = ("Missing key", "Unexpected key", "size mismatch", "While copying")
 
+
 def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict: bool = True) -> list[str]:
     """Load weights into a network.
 
