@@ -56,8 +56,10 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
         (edit("train:pixel_opt:type", "L1Los"), "train:pixel_opt:type: 'L1Los' is unknown; did you mean 'L1Loss'"),
         (edit("train:pixel_opt:loss_wait", 1), "L1Loss has no argument 'loss_wait'; did you mean 'loss_weight'"),
         (edit("train:pixel_opt", ...), "train: no loss is given"),
+        (edit("train:pixel_opt:reduction", "none"), "reduction is 'none', but must be one of mean, sum"),
+        (edit("datasets:train:mean", [0.5] * 3), "datasets:train:std is missing, which mean needs"),
         (edit("train:gan_opt", {"type": "GANLoss"}), "train:gan_opt: the argument 'gan_type' of GANLoss is missing"),
-        (edit("train:pixel_opt", {"type": "WeightedTVLoss", "reduction": "none"}), "WeightedTVLoss cannot be built"),
+        (edit("train:pixel_opt", {"type": "WeightedTVLoss", "reduction": "none"}), "must be one of mean, sum"),
         (edit("train:optim_g:type", "Adamm"), "train:optim_g:type: 'Adamm' is unknown to ESCModel; did you mean"),
         (edit("train:optim_g:beta", [0.9, 0.9]), "Adam has no argument 'beta'; did you mean 'betas'"),
         (edit("train:scheduler:type", "MultistepLR"), "'MultistepLR' is unknown; did you mean 'MultiStepLR'"),
@@ -137,6 +139,24 @@ def test_channels(tiny_options: Options) -> None:
         check_options(parsed(tiny_options))
 
 
+def test_one_channel(tiny_options: Options) -> None:
+    """`color: y` goes with a network of one channel, in every data set, and in no other way."""
+    grey = {"type": "MSRResNet", "num_in_ch": 1, "num_out_ch": 1, "num_feat": 4, "num_block": 1, "upscale": 2}
+    for dataset in tiny_options["datasets"].values():
+        dataset["color"] = "y"
+    with pytest.raises(UserError, match="network_g: ESC cannot take LQ patches of 16x16 pixels and 1 channel"):
+        check_options(parsed(tiny_options))
+    tiny_options["network_g"] = grey
+    assert check_options(parsed(tiny_options)) == []
+    tiny_options["network_g"] = {**grey, "num_out_ch": 3}
+    with pytest.raises(UserError, match="MSRResNet makes 3 channels of LQ patches, but those of GT have 1"):
+        check_options(parsed(tiny_options))
+    tiny_options["network_g"] = grey
+    del tiny_options["datasets"]["val_1"]["color"]
+    with pytest.raises(UserError, match="takes images of 1 channel, but those of datasets:val_1 have 3; make"):
+        check_options(parsed(tiny_options))
+
+
 def test_discriminator_of_another_patch(tiny_options: Options) -> None:
     tiny_options.update(
         model_type="SRGANModel", network_d={"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}
@@ -156,6 +176,8 @@ def test_discriminator_of_another_patch(tiny_options: Options) -> None:
         (edit("train:warmup_iter", 5), "warmup_iter is 5, above total_iter 4"),
         (edit("train:optim_g:lr", 0), "lr is 0"),
         (edit("train:pixel_opt:loss_weight", 0), "loss_weight of pixel_opt is 0, so nothing is learnt"),
+        (edit("train:scheduler", {**COSINE, "eta_min": 1.0}), "eta_min is 1.0, above the lr 0.001 of train:optim_g"),
+        (edit("train:scheduler:gamma", 2), "gamma is 2, so the rate rises at every milestone"),
         (edit("train:ema_start", 4), "ema_start is 4, not below total_iter 4, so no weights are averaged"),
         (edit("val:val_freq", 5), "val:val_freq is 5, above total_iter 4, so only the end is validated"),
         (edit("logger:save_checkpoint_freq", 5), "only the end is saved"),

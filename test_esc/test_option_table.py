@@ -101,7 +101,7 @@ def test_nothing_that_means_something_is_kept(tiny_options: Options) -> None:
         ("train:scheduler:milestones", [0], "each a whole number of at least 1"),
         ("train:scheduler:gamma", 0, "must be a number above 0"),
         ("train:pixel_opt", "L1Loss", "train:pixel_opt is 'L1Loss', but must be a section of options"),
-        ("train:pixel_opt:reduction", "avg", "one of none, mean, sum"),
+        ("train:pixel_opt:reduction", "avg", "one of mean, sum"),
         ("datasets:train:batch_size_per_gpu", 0, "of at least 1"),
         ("datasets:train:num_worker_per_gpu", -1, "of at least 0"),
         ("datasets:train:dataset_enlarge_ratio", 0, "above 0"),

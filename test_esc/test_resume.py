@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,13 @@ def test_states_that_cannot_be_used_are_refused(run: Callable[..., str], brief: 
     assert "does not exist" in refused(resume_state=str(states / "7.state"))
     network = str(folder / "experiments/tiny/models/net_g_2.pth")
     assert "is no training state of BasicSR: it lacks iter" in refused(resume_state=network)
+    state = torch.load(states / "2.state", weights_only=True)
+    for key, value in (("iter", "2"), ("optimizers", 5), ("schedulers", [1])):
+        torch.save({**state, key: value}, folder / "1.state")
+        assert f"is no training state of BasicSR: its {key} is not" in refused(resume_state=str(folder / "1.state"))
+    torch.save({**state, "iter": subprocess.Popen}, folder / "1.state")
+    assert "Python objects other than numbers" in (text := refused(resume_state=str(folder / "1.state")))
+    assert "weights_only" not in text
     wider = copy.deepcopy(brief)
     wider["network_g"]["dim"] = 32
     text = run(wider, "--auto_resume", code=1)

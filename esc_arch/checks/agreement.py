@@ -69,6 +69,11 @@ def _check_names(opt: Options) -> list[str]:
     told = []
     if "debug" in opt["name"] and not opt["name"].startswith("debug"):
         told.append("name: BasicSR takes 'debug' in a name for its debug mode, with short intervals; choose another.")
+    for phase, dataset in opt["datasets"].items():
+        given = [name for name in ("mean", "std") if dataset.get(name) is not None]
+        if len(given) == 1:
+            lacking = "std" if given == ["mean"] else "mean"
+            raise UserError(f"datasets:{phase}:{lacking} is missing, which {given[0]} needs; give both or none.")
     seen: dict[str, str] = {}
     for phase, dataset in opt["datasets"].items():
         if phase == "train":
@@ -173,6 +178,14 @@ def _check_schedule(train: Options) -> list[str]:
     late = [iteration for iteration in schedule.get("milestones", []) if iteration > total]
     if late:
         told.append(f"train:scheduler:milestones: {_list(late)} is never reached, because total_iter is {total}.")
+    if schedule.get("eta_min", 0) > train["optim_g"]["lr"]:
+        lowest, rate = schedule["eta_min"], train["optim_g"]["lr"]
+        told.append(f"train:scheduler:eta_min is {lowest}, above the lr {rate} of train:optim_g, so the rate rises.")
+    if schedule.get("gamma", 0) > 1:
+        told.append(f"train:scheduler:gamma is {schedule['gamma']}, so the rate rises at every milestone.")
+    for name in ("net_d_init_iters", "net_d_iters"):
+        if train.get(name, 0) > total - (name == "net_d_init_iters"):
+            told.append(f"train:{name} is {train[name]} and total_iter {total}, so network_g is never trained.")
     late = [iteration for iteration in schedule.get("restarts", []) if iteration > total]
     if late:
         told.append(f"train:scheduler:restarts: {_list(late)} is never reached, because total_iter is {total}.")

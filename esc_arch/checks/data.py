@@ -34,6 +34,7 @@ class Checked:
         results: smallest height and smallest width of what the network makes of the images, where they are known.
         has_gt: whether an item holds GT.
         lq, gt: height and width of the first item, where it holds images.
+        channels: of an image.
     """
 
     count: int = 0
@@ -41,6 +42,7 @@ class Checked:
     has_gt: bool = True
     lq: Size | None = None
     gt: Size | None = None
+    channels: int = 3
 
 
 def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
@@ -66,7 +68,8 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     found = [_check_one_root(section, where, decode) for section in sections]
     results = [size for part in found for size in part.results]
     has_gt = all(part.has_gt for part in found)
-    return Checked(sum(part.count for part in found), _smallest(results), has_gt, found[0].lq, found[0].gt)
+    count, first = sum(part.count for part in found), found[0]
+    return Checked(count, _smallest(results), has_gt, first.lq, first.gt, first.channels)
 
 
 def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
@@ -95,7 +98,9 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
             stack.enter_context(shared_lmdb.opened(dataset[root]))  # closed again, as it was
         item = _first_item(built, dataset, where) if decode else {}
     has_gt = "gt" in item if decode else kind != "SingleImageDataset"
-    return Checked(count, _results(dataset, paths, found), has_gt, _image_size(item, "lq"), _image_size(item, "gt"))
+    lq, gt = _image_size(item, "lq"), _image_size(item, "gt")
+    channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else 3
+    return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels)
 
 
 def _image_size(item: Options, name: str) -> Size | None:

@@ -43,7 +43,9 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
         raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
 
 
-def check_takes(network: nn.Module, section: Options, size: Size, where: str, what: str) -> Size | None:
+def check_takes(
+    network: nn.Module, section: Options, size: Size, where: str, what: str, channels: int = 3
+) -> tuple[int, int, int] | None:
     """Check that a network takes images of a size.
 
     On the device `meta` it computes no numbers. What fails there is tried again with numbers, if it is quick, because
@@ -52,12 +54,13 @@ def check_takes(network: nn.Module, section: Options, size: Size, where: str, wh
     Args:
         network: the network in training or in evaluation; it is moved to `meta`.
         section: of the network in the option file.
-        size: height and width of the images, which have 3 channels.
+        size: height and width of the images.
         where: name of the section, for messages.
         what: what the images are, for messages.
+        channels: of the images.
 
     Returns:
-        height and width of what comes out, None where it is no image.
+        channels, height and width of what comes out, None where it is no image.
 
     Raises:
         UserError: the network cannot take them.
@@ -69,13 +72,13 @@ def check_takes(network: nn.Module, section: Options, size: Size, where: str, wh
             network = build_checked(section, where).train(network.training)
         try:
             with torch.no_grad():
-                out = network.to(device)(torch.zeros(2, 3, *size, device=device))
+                out = network.to(device)(torch.zeros(2, channels, *size, device=device))
         except (NotImplementedError, *FAULTS) as error:
             reason = error
         else:
             is_image = isinstance(out, torch.Tensor) and out.dim() == 4
-            return (out.shape[-2], out.shape[-1]) if is_image else None
+            return (out.shape[-3], out.shape[-2], out.shape[-1]) if is_image else None
+    kind = f"{what} of {size[1]}x{size[0]} pixels{f' and {channels} channel' if channels == 1 else ''}"
     raise UserError(
-        f"{where}: {section['type']} cannot take {what} of {size[1]}x{size[0]} pixels ({first_line(reason)}); choose "
-        "another size or other arguments."
+        f"{where}: {section['type']} cannot take {kind} ({first_line(reason)}); choose another size or other arguments."
     ) from reason

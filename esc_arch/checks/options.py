@@ -16,7 +16,7 @@ from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.checks.data import Checked, check_dataset
-from esc_arch.checks.decoding import Size, one_thread
+from esc_arch.checks.decoding import one_thread
 from esc_arch.checks.lmdb import show
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.networks import build_checked, check_takes
@@ -28,6 +28,9 @@ from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
 
+CHANNEL_ARGUMENTS = ("num_in_ch", "in_channels", "in_chans", "in_ch", "n_colors", "num_channels")
+RGB = 3  # channels
+ANY_WINDOW = 96  # pixels of a side that most windows divide
 LARGE_ENOUGH = 256  # pixels of a side that every metric can do with
 
 
@@ -67,6 +70,7 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
         _check_patches(opt, networks, checked["train"])
     for phase, found in checked.items():
         if phase != "train":
+            _check_channels(opt, networks["network_g"], phase, found.channels)
             _check_metrics_on(opt, phase, found)
             _check_whole_images(opt, networks["network_g"], phase, found)
     return told
@@ -88,14 +92,45 @@ def _check_patches(opt: Options, networks: dict[str, nn.Module], found: Checked)
         lq = gt[0] // opt["scale"], gt[1] // opt["scale"]
     if lq is None or gt is None or not issubclass(MODEL_REGISTRY.get(opt["model_type"]), SRModel):
         return
-    made = check_takes(networks["network_g"].train(), opt["network_g"], lq, "network_g", "LQ patches")
-    if made is not None and made != gt:
+    channels = found.channels
+    made = check_takes(networks["network_g"].train(), opt["network_g"], lq, "network_g", "LQ patches", channels)
+    if made is not None and made[0] != channels:
         raise UserError(
-            f"network_g: {opt['network_g']['type']} makes {show(made)} pixels of an LQ patch of {show(lq)}, but GT has "
-            f"{show(gt)}; make scale ({scale}) and the arguments of the network agree."
+            f"network_g: {opt['network_g']['type']} makes {made[0]} channels of LQ patches, but those of GT have "
+            f"{channels}; make datasets:train:color and the arguments of the network agree."
+        )
+    if made is not None and made[1:] != gt:
+        raise UserError(
+            f"network_g: {opt['network_g']['type']} makes {show(made[1:])} pixels of an LQ patch of {show(lq)}, but GT "
+            f"has {show(gt)}; make scale ({scale}) and the arguments of the network agree."
         )
     if "network_d" in networks:
-        check_takes(networks["network_d"].train(), opt["network_d"], gt, "network_d", "GT patches")
+        check_takes(networks["network_d"].train(), opt["network_d"], gt, "network_d", "GT patches", channels)
+
+
+def _check_channels(opt: Options, network: nn.Module, phase: str, channels: int) -> None:
+    """Check that the network takes images with the channels of a data set, where one of the two is of one channel."""
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    section = opt["network_g"]
+    is_unusual = channels != RGB or any(section.get(name, RGB) != RGB for name in CHANNEL_ARGUMENTS)
+    if not is_unusual or not issubclass(MODEL_REGISTRY.get(opt["model_type"]), SRModel):
+        return
+
+    def takes(number: int) -> bool:
+        try:
+            check_takes(network.eval(), section, (ANY_WINDOW, ANY_WINDOW), "network_g", "an image", number)
+        except UserError:
+            return False
+        return True
+
+    other = RGB if channels == 1 else 1
+    if not takes(channels) and takes(other):
+        raise UserError(
+            f"network_g: {section['type']} takes images of {other} channel{'s' if other > 1 else ''}, but those of "
+            f"datasets:{phase} have {channels}; make datasets:{phase}:color and the arguments of the network agree."
+        )
 
 
 def _check_whole_images(opt: Options, network: nn.Module, phase: str, found: Checked) -> None:
@@ -126,16 +161,17 @@ def _check_metrics_on(opt: Options, phase: str, found: Checked) -> None:
                 "metric or the data set, or choose a metric without reference such as calculate_niqe."
             )
         for size in found.results:
-            _try_metric(section, size, opt["datasets"][phase], where, phase)
+            _try_metric(section, (*size, found.channels), opt["datasets"][phase], where, phase)
 
 
-def _try_metric(section: Options, size: Size, dataset: Options, where: str, phase: str) -> None:
-    """Let a metric compare noise of a size."""
+def _try_metric(section: Options, kind: tuple[int, int, int], dataset: Options, where: str, phase: str) -> None:
+    """Let a metric compare noise of a height, a width and channels."""
     from basicsr.metrics import calculate_metric
 
     if section.get("crop_border", 0) is None:  # ESCLTEModel fills it in
         section = {**section, "crop_border": math.ceil(dataset["scale"])}
-    shape = (*(min(side, LARGE_ENOUGH) for side in size), 3)
+    *size, channels = kind
+    shape = tuple(min(side, LARGE_ENOUGH) for side in size) + ((RGB,) if channels == RGB else ())  # as tensor2img
     noise = np.random.default_rng(0)
     data = {name: noise.integers(0, 256, shape, np.uint8) for name in ("img", "img2")}
     reason = "the figure is no number"

@@ -283,7 +283,7 @@ SECTIONS: dict[str, dict[str, Option]] = {
     "train:*_opt": {
         "type": Option(Text("the name of a loss"), "which loss", needed=(TRAIN,)),
         "loss_weight": Option(Number(), "factor of the loss", fallback="1"),
-        "reduction": Option(Choice(("none", "mean", "sum")), "over the pixels", fallback="mean"),
+        "reduction": Option(Choice(("mean", "sum")), "over the pixels", fallback="mean"),
         "eps": Option(positive, "of CharbonnierLoss", fallback="1e-12"),
         "layer_weights": Option(Map(Number()), "layers of VGG and their weights"),
         "vgg_type": Option(Text(), "which VGG", fallback="vgg19"),

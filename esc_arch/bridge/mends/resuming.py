@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,6 +107,9 @@ def read_state(opt: Options, path: str, models: str, whole: bool) -> Options:
         raise UserError(f"the checkpoint of {path} is not whole ({_reason(error)})") from error
     if not isinstance(state, dict) or any(key not in state for key in KEYS_OF_STATE):
         raise UserError(f"{path} is no training state of BasicSR: it lacks {', '.join(_lacking(state))}")
+    wrong = [key for key in KEYS_OF_STATE if not _fits(state[key], key)]
+    if wrong:
+        raise UserError(f"{path} is no training state of BasicSR: its {wrong[0]} is not what it should be")
     for file in _networks_of(opt, models, state["iter"]):
         if not os.path.isfile(file):
             raise UserError(f"the checkpoint of {path} is not whole ({file}, its network, is missing)")
@@ -156,5 +160,13 @@ def _lacking(state: Any) -> list[str]:
     return [key for key in KEYS_OF_STATE if not isinstance(state, dict) or key not in state]
 
 
+def _fits(value: Any, key: str) -> bool:
+    if key in ("iter", "epoch"):
+        return isinstance(value, int) and value >= 0
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
 def _reason(error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError) and "Weights only" in str(error):  # torch advises to run its code
+        return "it holds Python objects other than numbers, or is damaged"
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
