@@ -128,6 +128,16 @@ def test_loading_compares_the_mark_and_leaves_the_callers_weights_alone() -> Non
     assert twice.state_dict()[MARK].tolist() == [2, 3, 2, 16, 3, 48, 4]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_a_mark_that_was_converted_with_the_weights_is_understood(dtype: torch.dtype, tmp_path: Path) -> None:
+    source = network_of(FORMS[-1])
+    weights = source.state_dict()
+    torch.save({**weights, MARK: weights[MARK].to(dtype)}, tmp_path / "w.pth")
+    loaded = esc_arch.load(tmp_path / "w.pth").state_dict()
+    assert loaded[MARK].dtype == torch.uint8
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+
+
 def test_the_mark_of_the_other_trainer_is_understood() -> None:
     source, x = network_of({"upscaling_factor": 3}), image()
     weights = dict(source.state_dict())

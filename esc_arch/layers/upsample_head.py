@@ -41,16 +41,19 @@ class Mark:
     mid_dim: int
 
     @classmethod
-    def read(cls, numbers: Sequence[int]) -> Mark:
+    def read(cls, numbers: Sequence[float]) -> Mark:
         """Read the seven numbers: version, upsampler, factor, channels before, after and between, groups.
+
+        Whole numbers of any type: what halves all tensors of a checkpoint halves them too.
 
         Raises:
             ValueError: they are not those of a known version.
         """
-        known = len(numbers) == 7 and numbers[0] in VERSIONS and tuple(numbers[4::2]) == (3, GROUPS)
-        count = len(AUTHORS) if known and numbers[0] == VERSIONS[0] else len(UPSAMPLERS)
-        require(known and numbers[1] < count, f"{MARK} {list(numbers)} is of no known version (2 and 3 are)")
-        return cls(UPSAMPLERS[numbers[1]], numbers[2], numbers[3], numbers[5])
+        whole = [int(number) for number in numbers]
+        known = whole == list(numbers) and len(whole) == 7 and whole[0] in VERSIONS and whole[4::2] == [3, GROUPS]
+        count = len(AUTHORS) if known and whole[0] == VERSIONS[0] else len(UPSAMPLERS)
+        require(known and 0 <= whole[1] < count, f"{MARK} {list(numbers)} is of no known version (2 and 3 are)")
+        return cls(UPSAMPLERS[whole[1]], whole[2], whole[3], whole[5])
 
     def numbers(self) -> list[int]:
         """Return the seven numbers."""
@@ -150,7 +153,7 @@ class UpsampleHead(nn.Sequential):
                     f"the weights enlarge by {mark.upsampler!r} x{mark.scale} (so says {prefix}{MARK}), the network by "
                     f"{self.mark.upsampler!r} x{self.mark.scale}",
                 )
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 error_msgs.append(str(error))
         own = self.get_buffer(MARK) if MARK in self.state_dict() else None
         if own is not None:

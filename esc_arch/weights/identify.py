@@ -140,7 +140,7 @@ def _read_mark(weights: Mapping[str, torch.Tensor]) -> Mark | None:
     if found is None or found.is_meta:
         return None
     try:
-        return Mark.read([int(number) for number in found.flatten().tolist()])
+        return Mark.read(found.flatten().tolist())
     except (ValueError, OverflowError, TypeError) as error:
         raise UserError(f"The weights cannot be used: to_img.{error}; choose another checkpoint.") from error
 
