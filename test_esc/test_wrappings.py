@@ -144,6 +144,8 @@ FORMS: dict[str, Any] = {
         "list": [1, 2],
         "t": torch.tensor(3.0),
     },
+    "under a number": {0: {"model": W}, "epoch": 5},
+    "beside moments under numbers": {"model": W, "moments": {0: {"exp_avg": torch.ones(3)}, 1: torch.ones(2)}},
     "counters amid": {**W, "epoch": 5, "step": torch.tensor(3), "opt": None},
     "compiled part": {name.replace("blocks.0.", "blocks.0._orig_mod."): tensor for name, tensor in W.items()},
     "bytes as names": {name.encode(): tensor for name, tensor in W.items()},

@@ -125,8 +125,11 @@ def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, 
                 tensors = {key: item for key, item in items if key and isinstance(item, Value)}
                 if tensors:
                     yield words, tensors
+                numbered = [(str(key), item) for key, item in value.items() if type(key) is int]  # of folds or steps
                 below += [
-                    ((*words, key), item) for key, item in items if key and (key == entry or not is_bookkeeping(key))
+                    ((*words, key), item)
+                    for key, item in (*items, *numbered)
+                    if key and (key == entry or not is_bookkeeping(key))
                 ]
         level = [(words, value) for words, value in below if isinstance(value, Mapping | list | tuple)]
 
