@@ -236,6 +236,15 @@ def test_a_training_set_is_no_test_set(tiny_options: Options) -> None:
         check_options(parsed(tiny_options, is_train=False))
 
 
+def test_tests_of_nothing_and_of_an_untrained_network(options: Options) -> None:
+    options["path"]["pretrain_network_g"] = None
+    (told,) = check_options(parsed(options, is_train=False))
+    assert "path:pretrain_network_g names no checkpoint, so the results are those of an untrained network" in told
+    options["datasets"] = {}
+    with pytest.raises(UserError, match="datasets holds nothing to test; add a data set called test_1"):
+        check_options(parsed(options, is_train=False))
+
+
 def test_the_check_draws_no_random_numbers(tiny_options: Options) -> None:
     def drawn() -> tuple[float, float]:
         return random.random(), float(np.random.rand())

@@ -302,3 +302,16 @@ def test_no_warning_about_how_vgg_is_asked_for() -> None:
         models.squeezenet1_0(pretrained=False)
     assert count
     assert len(caught) == count
+
+
+def test_earlier_folders_are_renamed_to_names_that_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from basicsr.utils import misc
+
+    times = iter(["now", "now", "now", "later", "later"])
+    monkeypatch.setattr(misc, "get_time_str", lambda: next(times))
+    for name in ("a", "a_archived_now"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    misc.mkdir_and_rename(str(tmp_path / "a"))
+    assert [file.name for file in (tmp_path / "a_archived_later").iterdir()] == ["a"]
+    assert not list((tmp_path / "a").iterdir())

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ import pytest
 import torch
 from running import everything, started, train_here, written
 
-from esc_arch.bridge.run.folder import ExperimentFolder
 from esc_arch.common.lock import Lock
 
 Options = dict[str, Any]
@@ -369,22 +367,3 @@ def test_what_is_unreadable_is_told_by_any_loop() -> None:
     batch = collate([{"lq": torch.zeros(1)}, Unreadable("a.png cannot be read")])
     with pytest.raises(RunError, match=r"a\.png cannot be read"):
         batch["lq"]
-
-
-def test_an_earlier_folder_is_renamed_to_a_name_that_is_free(
-    disk: Options, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """BasicSR's names have seconds, and two trainings may begin within one."""
-    (folder / "options.yml").write_text("name: tiny")
-    paths = {"experiments_root": str(folder / "experiments/tiny")}
-    paths.update(dict.fromkeys(("models", "training_states", "log", "visualization"), paths["experiments_root"]))
-    guarded = ExperimentFolder({**disk, "path": paths}, str(folder / "options.yml"))
-    waited: list[float] = []
-    clock = SimpleNamespace(strftime=lambda _: f"2026_{len(waited)}", sleep=waited.append)
-    monkeypatch.setattr("esc_arch.bridge.run.folder.time", clock)
-    guarded.wait_for_a_name()
-    assert not waited
-    for name in ("tiny", "tiny_archived_2026_0", "tiny_archived_2026_1"):
-        (folder / "experiments" / name).mkdir(parents=True)
-    guarded.wait_for_a_name()
-    assert len(waited) == 2

@@ -28,6 +28,9 @@ from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
 
+UNTRAINED = (
+    "path:pretrain_network_g names no checkpoint, so the results are those of an untrained network and mean nothing."
+)
 CHANNEL_ARGUMENTS = ("num_in_ch", "in_channels", "in_chans", "in_ch", "n_colors", "num_channels")
 RGB = 3  # channels
 ANY_WINDOW = 96  # pixels of a side that most windows divide
@@ -52,6 +55,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     opt, told = read_values(opt, opt["is_train"])
     if not opt["is_train"] and "train" in opt["datasets"]:
         raise UserError("datasets:train: patches are no pictures to test on; remove it, or call it test_1.")
+    if not opt["datasets"]:
+        raise UserError("datasets holds nothing to test; add a data set called test_1, as the files in options/ do.")
     check_registered(opt["model_type"], MODEL_REGISTRY, "model_type")
     for key in [key for key in opt if key in NAMES["network_*"]]:
         check_registered(opt[key].get("type"), ARCH_REGISTRY, f"{key}:type")
@@ -63,6 +68,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     if not _resumes(opt):
         for key, network in networks.items():
             check_pretrained(opt["path"], key, network)
+            if key == "network_g" and not opt["is_train"] and not opt["path"].get(f"pretrain_{key}"):
+                told += [UNTRAINED] if any(True for _ in network.parameters()) else []
             if opt["is_train"] and not opt["path"].get(f"pretrain_{key}"):
                 _check_learns_positions(key, network)
     checked = {phase: check_dataset(data, f"datasets:{phase}", decode) for phase, data in opt["datasets"].items()}

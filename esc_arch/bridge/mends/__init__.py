@@ -12,6 +12,7 @@ from collections.abc import Callable
 from esc_arch.bridge.mends.data_sets import honour_lists_of_images
 from esc_arch.bridge.mends.degradation import degrade_on_the_device_of_the_model
 from esc_arch.bridge.mends.distributed import distribute_on_cpu, initialise_process_group_without_cuda
+from esc_arch.bridge.mends.folders import rename_to_a_name_that_is_free
 from esc_arch.bridge.mends.imports import restore_functional_tensor
 from esc_arch.bridge.mends.learning_rate import reach_the_stated_rate
 from esc_arch.bridge.mends.leftovers import pass_over_leftovers
@@ -33,6 +34,7 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     load_any_checkpoint,
     resume_from_newest_whole_checkpoint,
     save_atomically,
+    rename_to_a_name_that_is_free,
     draw_by_place,
     tell_errors_of_the_prefetch_thread,
     reach_the_stated_rate,

@@ -55,12 +55,6 @@ class ExperimentFolder:
             raise UserError(f"{parent} cannot be written ({error.strerror}); start below another folder.") from error
         self._refuse(holder)
 
-    def wait_for_a_name(self) -> None:
-        """Wait until the name that BasicSR gives an earlier folder of this experiment, which has seconds, is free."""
-        for folder in (self.root, os.path.join(self.beside, self.name)):
-            while os.path.exists(folder) and os.path.exists(f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}"):
-                time.sleep(0.1)
-
     def release(self) -> None:
         """Unlock the folder."""
         self.lock.release()

@@ -127,7 +127,6 @@ class Training:
     def _make_folders(self, original: Callable[..., None]) -> Callable[..., None]:
         def make_exp_dirs(opt: Options) -> None:
             assert self.folder is not None
-            self.folder.wait_for_a_name()
             original({**opt, "path": self.folder.paths})  # the section may hold what is no folder
 
         return make_exp_dirs
