@@ -173,6 +173,21 @@ def test_iptc_in_png_as_other_programs_store_it(tmp_path: Path, title: bytes) ->
     assert bytes.fromhex(stored.split("\n", 3)[3]).startswith(b"8BIM")  # what ExifTool and exiv2 look for
 
 
+def test_exif_of_avif_is_kept_where_it_says_how_to_turn_too(tmp_path: Path) -> None:
+    if "AVIF" not in Image.SAVE:
+        pytest.skip("this Pillow has no AVIF")
+    tags = load_exif(exif())
+    tags[0x0111] = 6  # the neighbour of the orientation, which Pillow would take out
+    stored = tags.tobytes().replace(b"J??rg", "Jörg".encode())
+    data = saved(Image.fromarray(RNG.integers(0, 256, (8, 6, 3), np.uint8)), "AVIF", exif=stored)
+    entry = struct.pack("<HHIH", 0x0111, 3, 1, 6)
+    assert data.count(entry) == 1
+    (tmp_path / "a.avif").write_bytes(data.replace(entry, struct.pack("<HHIH", 0x0112, 3, 1, 6)))
+    picture = read_picture(str(tmp_path / "a.avif"), LIMIT)
+    assert picture.pixels.shape == (8, 6, 3)  # as the format itself says
+    assert facts(picture.exif) == facts(exif())
+
+
 def png_with(*parts: tuple[bytes, bytes], deep: bool = False) -> bytes:
     """A PNG with these chunks between header and pixels."""
     rows = b"".join(b"\0" + bytes(range(6 * (6 if deep else 3))) for _ in range(8))

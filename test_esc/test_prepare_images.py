@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,15 @@ def test_exif_orientation_is_applied(tmp_path: Path, extension: str) -> None:
     Image.fromarray(skimage.data.coffee()[:40, :60]).save(tmp_path / f"turned.{extension}", exif=exif)
     assert image_size(tmp_path / f"turned.{extension}") == (60, 40)
     assert read_image(tmp_path / f"turned.{extension}").shape == (60, 40, 3)
+
+
+def test_damaged_metadata_are_passed_over_in_silence(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((6, 8, 3), np.uint8))
+    image.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\0" + bytes(5))  # 255 tags are announced
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert image_size(tmp_path / "a.jpg") == (6, 8)
+    assert not told
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tif", "webp"])

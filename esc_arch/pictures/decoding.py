@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,7 +28,6 @@ from esc_arch.pictures.profiles import fit_profile, to_srgb
 from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
-_PLUGINS = {"HEIF": ("pillow_heif", "register_heif_opener"), "JXL": ("pillow_jxl", "")}
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
 _IPTC = 0x0404
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
@@ -92,6 +92,8 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         turn = orientation_of(exif, xmp)
         if image_format == "JXL":
             turn = 1  # the stream says how, and the decoder has done so
+        elif image_format == "AVIF":
+            turn, exif = orientation_of(exif), load_exif(_exif_of_avif(image)) or exif
         profile = image.info.get("icc_profile") or beside.profile or None
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
@@ -163,6 +165,14 @@ def _iptc(image: Image.Image) -> bytes:
         found = resources.get(_IPTC, b"")
         return found if isinstance(found, bytes) else b""
     return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
+
+
+def _exif_of_avif(image: Image.Image) -> bytes:
+    """Return EXIF data as they are stored: Pillow writes them anew, and spoils texts, where they say how to turn."""
+    with suppress(AttributeError, IndexError):
+        found = image._decoder.get_info()[4]  # type: ignore[attr-defined]
+        return found if isinstance(found, bytes) else b""
+    return b""
 
 
 def _profile_of_bmp(stream: BinaryIO) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -56,7 +57,8 @@ def image_size(path: Path) -> tuple[int, int]:
         UserError: the file is no image that can be read.
     """
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd about metadata
             kind = sniff(stream.read(HEAD))
             stream.seek(0)
             if kind == "PNG":
