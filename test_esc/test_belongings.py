@@ -177,10 +177,10 @@ def test_exif_of_avif_is_kept_where_it_says_how_to_turn_too(tmp_path: Path) -> N
     if "AVIF" not in Image.SAVE:
         pytest.skip("this Pillow has no AVIF")
     tags = load_exif(exif())
-    tags[0x0111] = 6  # the neighbour of the orientation, which Pillow would take out
+    tags[0x0113] = 6  # a neighbour of the orientation, which Pillow would take out
     stored = tags.tobytes().replace(b"J??rg", "Jörg".encode())
     data = saved(Image.fromarray(RNG.integers(0, 256, (8, 6, 3), np.uint8)), "AVIF", exif=stored)
-    entry = struct.pack(">HHIH", 0x0111, 3, 1, 6)
+    entry = struct.pack(">HHIH", 0x0113, 3, 1, 6)
     assert data.count(entry) == 1
     (tmp_path / "a.avif").write_bytes(data.replace(entry, struct.pack(">HHIH", 0x0112, 3, 1, 6)))
     picture = read_picture(str(tmp_path / "a.avif"), LIMIT)
