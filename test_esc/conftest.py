@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from esc_arch.fast import kernels
 from esc_arch.fast.kernels import loading
+
+# A runner in the background has these ignored, and so would have the processes that are to answer them in the tests
+for _number in (getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGQUIT") if hasattr(signal, name)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = Path(__file__).parent.parent / "options"
