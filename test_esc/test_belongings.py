@@ -188,6 +188,21 @@ def test_exif_of_avif_is_kept_where_it_says_how_to_turn_too(tmp_path: Path) -> N
     assert facts(picture.exif) == facts(exif())
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_bytes_of_exif_keep_their_type(tmp_path: Path, suffix: str) -> None:
+    tags = Image.Exif()
+    tags[0x8769] = {0x9286: [bytearray(b"ASCII\0\0\0seen")], 0x927C: [bytearray(b"a maker's note")]}
+    tags[0x8825] = {0: b"\2\3\0\0", 5: b"\1", 0x1B: [bytearray(b"ASCII\0\0\0GPS")]}
+    stored = tags.tobytes()
+    expected = [(0x9286, 7, 12), (0x927C, 7, 14), (0, 1, 4), (5, 1, 1), (0x1B, 7, 11)]
+    assert all(struct.pack(">HHI", *entry) in stored for entry in expected)
+    (tmp_path / "a.png").write_bytes(png_with((b"eXIf", stored.removeprefix(b"Exif\0\0"))))
+    write_picture(str(tmp_path / f"b{suffix}"), read_picture(str(tmp_path / "a.png"), LIMIT))
+    data = (tmp_path / f"b{suffix}").read_bytes()
+    order = "<" if suffix == ".tif" else ">"
+    assert [entry for entry in expected if struct.pack(f"{order}HHI", *entry) not in data] == []
+
+
 def png_with(*parts: tuple[bytes, bytes], deep: bool = False) -> bytes:
     """A PNG with these chunks between header and pixels."""
     rows = b"".join(b"\0" + bytes(range(6 * (6 if deep else 3))) for _ in range(8))

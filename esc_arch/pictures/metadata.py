@@ -19,6 +19,7 @@ DESCRIPTIVE = (  # tags of the first directory that tell about the picture and n
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),
     *range(0x9C9B, 0x9CA0),
 )
+_UNDEFINED_OF_GPS = (0x1B, 0x1C)  # tags whose bytes are of type UNDEFINED, as are all in the Exif block
 UNITS = {1: "", 2: "inch", 3: "cm"}
 _OF_THE_FILE = {  # tags of the first directory that are wrong once the pixels are others
     *(0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x010A, 0x0111, 0x0115, 0x0116, 0x0117, 0x011C, 0x0140, 0x0142, 0x0143),
@@ -39,10 +40,18 @@ class _Stored(str):
         return super().encode("latin-1", "replace")  # as Pillow decodes it
 
 
-def as_stored(value: Any) -> Any:
-    """Prepare a value of EXIF data, as `load_exif` returns it, for being written without a loss."""
+def as_stored(value: Any, tag: int = 0, block: int = 0) -> Any:
+    """Prepare a value of EXIF data, as `load_exif` returns it, for being written without a loss.
+
+    Args:
+        value: of a tag, or a whole directory.
+        tag: its number.
+        block: the directory that it lies in, 0 for the first.
+    """
     if isinstance(value, dict):
-        return {tag: as_stored(part) for tag, part in value.items()}
+        return {inner: as_stored(part, inner, tag) for inner, part in value.items()}
+    if isinstance(value, bytes) and (block == EXIF_BLOCK or (block == GPS_BLOCK and tag in _UNDEFINED_OF_GPS)):
+        return [bytearray(value)]  # what Pillow knows as nothing else it writes as UNDEFINED; bytes would be BYTE
     return _Stored(value) if isinstance(value, str) else value
 
 
@@ -115,7 +124,7 @@ def block_of(exif: Image.Exif, block: int) -> dict[int, Any]:
 
 
 def _set_if_it_can_be_written(exif: Image.Exif, tag: int, value: Any) -> None:
-    alone, value = Image.Exif(), as_stored(value)
+    alone, value = Image.Exif(), as_stored(value, tag)
     with suppress(Exception):
         alone[tag] = value
         alone.tobytes()

@@ -77,7 +77,7 @@ def _append_blocks(stream: BinaryIO, blocks: dict[int, dict[int, Any]], big: boo
     for block, values in blocks.items():
         directory = ImageFileDirectory_v2(_BIG_HEADER if big else _HEADER, group=block)
         for tag, value in values.items():
-            directory[tag] = as_stored(value)
+            directory[tag] = as_stored(value, tag, block)
         start = stream.seek(0, os.SEEK_END)
         start += stream.write(bytes(start % 2))  # directories begin at even places
         stream.write(directory.tobytes(start))
