@@ -206,6 +206,7 @@ class ASID(nn.Module):
     """
 
     blocks = 3
+    pads_itself = True
 
     def __init__(
         self,

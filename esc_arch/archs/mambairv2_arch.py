@@ -157,6 +157,7 @@ class MambaIRv2Light(SwinFrame):
         ValueError: an argument is out of range.
     """
 
+    pads_itself = True
     relative_position_index_SA: torch.Tensor  # noqa: N815, the published name
 
     def __init__(

@@ -16,7 +16,8 @@ class Evaluation:
     """Stands before a model of BasicSR among the bases of a class, and replaces its `test`.
 
     The input is padded by reflection to a multiple of `network_g.window_size` (where there is one) and the output is
-    cropped, as in the protocol of the papers and in BasicSR's SwinIRModel, for images of any size.
+    cropped, as in the protocol of the papers and in BasicSR's SwinIRModel, for images of any size. Networks that say
+    `pads_itself` were published with another padding, which they do themselves.
 
     Options:
         tile: `tile_size` and `tile_pad`, LQ pixels: the padded image goes through the network in tiles of this size,
@@ -27,12 +28,15 @@ class Evaluation:
     opt: dict[str, Any]
     lq: torch.Tensor
     output: torch.Tensor
+    net_g: Any
+    get_bare_model: Callable[[Any], Any]  # of BasicSR
 
     def test(self) -> None:
         """Enlarge `self.lq` (1, C, H, W) into `self.output` (1, C, S * H, S * W)."""
         lq = self.lq
         scale, (height, width) = self.opt.get("scale", 1), lq.shape[-2:]
-        window = self.opt["network_g"].get("window_size", 1)
+        pads_itself = getattr(self.get_bare_model(self.net_g), "pads_itself", False)
+        window = 1 if pads_itself else self.opt["network_g"].get("window_size", 1)
         padded = pad_to_multiple(lq, window if isinstance(window, int) else 1)
         try:
             self.output = self._enlarge(padded, scale)[..., : height * scale, : width * scale]
