@@ -17,8 +17,8 @@ from PIL import Image, ImageCms, ImageOps
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.profiles import fit_profile
-from esc_arch.pictures.reading import read_picture
-from esc_arch.pictures.writing import check_target, write_picture
+from esc_arch.pictures.reading import read_picture, read_picture_in_memory
+from esc_arch.pictures.writing import LARGEST_SIDE, check_target, write_picture
 
 LIMIT = 10**6
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -205,11 +205,11 @@ def test_what_would_lose_something_is_refused(tmp_path: Path) -> None:
         ("a.jpg", 2, "uint8", 1, "cannot hold transparency"),
         ("a.webp", 3, "uint16", 1, "cannot hold 16 bits"),
         ("a.webp", 3, "uint8", 2000, "cannot be 24000 pixels"),
-        ("a.jpg", 3, "uint8", 6000, "cannot be 72000 pixels"),
+        ("a.jpg", 3, "uint8", 65_501 / 12, "cannot be 65501 pixels"),
         ("a.gif", 3, "uint8", 1, "the suffix must be one of"),
     ],
 )
-def test_targets_that_cannot_hold_a_picture(name: str, channels: int, dtype: str, scale: int, message: str) -> None:
+def test_targets_that_cannot_hold_a_picture(name: str, channels: int, dtype: str, scale: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_target(name, Picture(pixels(channels, dtype)), scale)
 
@@ -260,3 +260,24 @@ def test_alpha_that_is_opaque_everywhere_is_none(tmp_path: Path) -> None:
         opaque[3, 3, -1] = 254
         with pytest.raises(UserError, match=r"cannot hold transparency; name the result \(-o\) with another suffix"):
             check_target(file, Picture(opaque), 2)
+
+
+def test_the_largest_jpeg_is_written(tmp_path: Path) -> None:
+    """LARGEST_SIDE is what libjpeg takes, not what the format could say."""
+    widest = Picture(np.zeros((1, LARGEST_SIDE["JPEG"], 1), np.uint8))
+    check_target("a.jpg", widest, 1)
+    write_picture(str(tmp_path / "a.jpg"), widest)
+    assert read_picture(str(tmp_path / "a.jpg"), LIMIT).pixels.shape == widest.pixels.shape
+
+
+def test_pictures_that_are_no_files_are_read_as_files_are(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4), "red").save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    found, expected = (
+        read_picture_in_memory("standard input", data, LIMIT),
+        read_picture(str(tmp_path / "a.png"), LIMIT),
+    )
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    for broken in (b"", data[:40], b"text"):
+        with pytest.raises(UserError, match=r"^standard input "):
+            read_picture_in_memory("standard input", broken, LIMIT)

@@ -24,13 +24,14 @@ _BMP_DENSITY = slice(38, 46)  # pixels per metre across and down
 _JFIF_DENSITY = slice(13, 18)  # unit, across, down; in the first segment
 
 
-def encode(stream: BinaryIO, picture: Picture, image_format: str) -> None:
+def encode(stream: BinaryIO, picture: Picture, image_format: str, quality: int = QUALITY) -> None:
     """Write a picture.
 
     Args:
         stream: where to.
         picture: what the format can hold, see `esc_arch.pictures.writing.check_target`.
         image_format: one of `esc_arch.pictures.formats.WRITTEN`.
+        quality: of what is lossy, from 1 to 100.
 
     Raises:
         OSError: it cannot be written.
@@ -41,11 +42,11 @@ def encode(stream: BinaryIO, picture: Picture, image_format: str) -> None:
     elif image_format == "TIFF":
         write_tiff(stream, picture)
     elif image_format == "JPEG":
-        _write_jpeg(stream, picture)
+        _write_jpeg(stream, picture, quality)
     elif image_format == "BMP":
         _write_bmp(stream, picture)
     else:
-        _write_modern(stream, picture, image_format)
+        _write_modern(stream, picture, image_format, quality)
 
 
 def without_opaque_alpha(pixels: Pixels) -> Pixels:
@@ -59,8 +60,8 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _write_jpeg(stream: BinaryIO, picture: Picture) -> None:
-    options: dict[str, Any] = {"quality": QUALITY, "subsampling": "4:4:4", "icc_profile": picture.profile}
+def _write_jpeg(stream: BinaryIO, picture: Picture, quality: int) -> None:
+    options: dict[str, Any] = {"quality": quality, "subsampling": "4:4:4", "icc_profile": picture.profile}
     if len(picture.exif) <= _SEGMENT:
         options["exif"] = picture.exif
     if len(picture.xmp) <= _SEGMENT - _XMP_HEADER:
@@ -102,9 +103,9 @@ def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
     stream.write(encoded.tobytes())
 
 
-def _write_modern(stream: BinaryIO, picture: Picture, image_format: str) -> None:
+def _write_modern(stream: BinaryIO, picture: Picture, image_format: str, quality: int) -> None:
     """Write WebP or AVIF, whose place for the resolution is the EXIF data."""
-    options: dict[str, Any] = {"icc_profile": picture.profile or b"", "quality": QUALITY}
+    options: dict[str, Any] = {"icc_profile": picture.profile or b"", "quality": quality}
     if exif := with_resolution(picture.exif, picture.resolution):
         options["exif"] = exif
     if picture.xmp:

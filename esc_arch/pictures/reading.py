@@ -36,6 +36,24 @@ def read_picture(file: str, max_pixels: int) -> Picture:
         UserError: the file is missing, empty, damaged, too large, of another kind, or holds several pictures.
     """
 
+    return _guarded(file, lambda: open(file, "rb"), max_pixels)
+
+
+def read_picture_in_memory(name: str, data: bytes, max_pixels: int) -> Picture:
+    """Read a picture that is no file, as `read_picture` does.
+
+    Args:
+        name: what it is called in messages.
+        data: what a file would hold.
+        max_pixels: as there.
+
+    Raises:
+        UserError: as there.
+    """
+    return _guarded(name, lambda: io.BytesIO(data), max_pixels)
+
+
+def _guarded(file: str, opened: Callable[[], BinaryIO], max_pixels: int) -> Picture:
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise UserError(f"{file} has {width} x {height} pixels; it is damaged.")
@@ -46,10 +64,11 @@ def read_picture(file: str, max_pixels: int) -> Picture:
             )
 
     try:
-        with open(file, "rb") as stream, warnings.catch_warnings():
+        with opened() as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is odd about metadata
-            if os.fstat(stream.fileno()).st_size == 0:
+            if stream.seek(0, os.SEEK_END) == 0:
                 raise UserError(f"{file} is empty.")
+            stream.seek(0)
             return _read(file, stream, check)
     except UserError:
         raise

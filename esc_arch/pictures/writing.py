@@ -8,12 +8,12 @@ import numpy as np
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import cannot_write, replacing
-from esc_arch.pictures.encoding import encode, without_opaque_alpha
+from esc_arch.pictures.encoding import QUALITY, encode, without_opaque_alpha
 from esc_arch.pictures.formats import FORMATS, WRITTEN
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import has_colours_of_its_own
 
-LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383, "AVIF": 65_536}
+LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
 
 def check_target(file: str, picture: Picture, scale: float) -> None:
@@ -32,8 +32,23 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
     if FORMATS.get(suffix) not in WRITTEN:
         known = ", ".join(name for name, kind in FORMATS.items() if kind in WRITTEN)
         raise UserError(f"{file}: the suffix must be one of {known}.")
-    image_format, side = FORMATS[suffix], round(scale * max(picture.pixels.shape[:2]))
-    problem = None
+    height, width = (round(scale * side) for side in picture.pixels.shape[:2])
+    check_format(file, FORMATS[suffix], picture, (height, width))
+
+
+def check_format(name: str, image_format: str, picture: Picture, sides: tuple[int, int]) -> None:
+    """Check that a format can hold the enlarged picture.
+
+    Args:
+        name: of the result, for messages.
+        image_format: one of `WRITTEN`.
+        picture: the picture before it is enlarged.
+        sides: H', W' of the result.
+
+    Raises:
+        UserError: as `check_target` has it.
+    """
+    side, problem = max(sides), None
     if side > LARGEST_SIDE.get(image_format, side):
         problem = f"cannot be {side} pixels wide or high"
     elif picture.pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
@@ -43,15 +58,18 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
     elif image_format != "PNG" and has_colours_of_its_own(picture):
         problem = "cannot say what the colours of this PNG mean (its chunks gAMA, cHRM, cICP)"
     if problem:
-        raise UserError(f"{file}: a {image_format} {problem}; name the result (-o) with another suffix, such as .png.")
+        raise UserError(
+            f"{name}: a {image_format} {problem}; name the result (-o) with another suffix, or take --format png."
+        )
 
 
-def write_picture(file: str, picture: Picture) -> None:
+def write_picture(file: str, picture: Picture, quality: int = QUALITY) -> None:
     """Write a picture under a temporary name and rename it.
 
     Args:
         file: where to; the folder is made if need be.
         picture: what `check_target` let pass.
+        quality: of what is lossy, from 1 to 100.
 
     Raises:
         DiskError: the disk is full or can only be read.
@@ -61,7 +79,7 @@ def write_picture(file: str, picture: Picture) -> None:
     try:
         os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
         with replacing(file) as stream:
-            encode(stream, picture, image_format)
+            encode(stream, picture, image_format, quality)
     except UserError:
         raise
     except OSError as error:
