@@ -47,6 +47,9 @@ def weights() -> dict[str, torch.Tensor]:
 FORMATS: dict[str, Callable[[dict[str, torch.Tensor]], bytes]] = {
     "zip": lambda weights: saved({"params": weights, "iter": 5, "psnr": np.float64(31.0)}),
     "legacy": lambda weights: saved({"params": weights, "iter": 5}, _use_new_zipfile_serialization=False),
+    "protocol 4": lambda weights: saved(
+        {"params": weights, "psnr": np.float64(31.0)}, pickle_protocol=4, _use_new_zipfile_serialization=False
+    ),
     "safetensors": safetensors,
 }
 
@@ -172,6 +175,7 @@ ANY = (cut, flip_bits, flip_bits_where_it_hurts, move, change_text)
 DAMAGES = {
     "zip": (*ANY, change_pickle, change_pickle, change_directory, change_directory),
     "legacy": (*ANY, change_old_pickle, change_old_pickle),
+    "protocol 4": (*ANY, change_old_pickle, change_old_pickle),
     "safetensors": (*ANY, change_header, change_header),
 }
 
@@ -195,8 +199,11 @@ def outcome(read: Callable[[], Any]) -> str:
     return "fine"
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("count", [FEW, pytest.param(ALL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "kind"),
+    [(FEW, kind) for kind in FORMATS if kind != "protocol 4"]
+    + [pytest.param(ALL, kind, marks=pytest.mark.slow) for kind in FORMATS],
+)
 def test_no_stack_trace_from_damaged_files(
     tmp_path: Path, weights: dict[str, torch.Tensor], kind: str, count: int
 ) -> None:

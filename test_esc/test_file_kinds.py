@@ -47,7 +47,9 @@ def safetensors(weights: dict[str, torch.Tensor]) -> bytes:
 WRITE: dict[str, Callable[[dict[str, torch.Tensor]], bytes]] = {
     "zip": saved,
     "legacy": lambda weights: saved(weights, _use_new_zipfile_serialization=False),
-    "protocol 3": lambda weights: saved(weights, pickle_protocol=3),
+    "protocol 1": lambda weights: saved(weights, pickle_protocol=1),
+    "protocol 4": lambda weights: saved(weights, pickle_protocol=4),
+    "legacy, protocol 5": lambda weights: saved(weights, pickle_protocol=5, _use_new_zipfile_serialization=False),
     "safetensors": safetensors,
 }
 
@@ -141,7 +143,7 @@ OTHERS: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "webp": (lambda: picture("WEBP"), r"picture \(WebP\)"),
     "pickle": (pickle.dumps({"params": np.zeros(3)}, protocol=2), "torch.save did not write"),
     "pickle of now": (pickle.dumps({"params": np.zeros(3)}), "torch.save did not write"),
-    "protocol 4": (saved({"a.weight": torch.zeros(2)}, pickle_protocol=4), "a protocol that is not read here"),
+    "registered class": (zipped(**{"a/data.pkl": b"\x80\x02\x82\x01."}), "a protocol that is not read here"),
 }
 
 
@@ -204,6 +206,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_is_run_by_reading(
@@ -212,11 +215,12 @@ def test_nothing_is_run_by_reading(
     monkeypatch: pytest.MonkeyPatch,
     attack: str,
     legacy: bool,
+    protocol: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call = Attack(*ATTACKS[attack])
     for content in ({"params": call}, {"params": weights, "extra": call}, call):
-        Path("a.pth").write_bytes(saved(content, _use_new_zipfile_serialization=not legacy))
+        Path("a.pth").write_bytes(saved(content, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy))
         loadable = isinstance(content, dict) and content["params"] is weights
         with contextlib.suppress(UserError) if loadable else pytest.raises(UserError):
             assert read_weights("a.pth").keys() == weights.keys()

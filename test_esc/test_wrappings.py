@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import datetime
 import enum
 import pathlib
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -257,6 +258,30 @@ class Slotted:
         self.a = 1
 
 
+class Similar(torch.Tensor):
+    """Tensors of another class."""
+
+
+@dataclasses.dataclass
+class State:
+    """What some programs save."""
+
+    step: int
+    model: Weights
+
+
+class Step(NamedTuple):
+    """What others save."""
+
+    epoch: int
+    model: Weights
+
+
+def named(names: Names) -> Names:
+    names.title = "attributes, too"  # type: ignore[attr-defined]
+    return names
+
+
 def with_attribute() -> Settings:
     settings = Settings(lr=1e-4, inner=Settings(a=[1]))
     object.__setattr__(settings, "frozen", True)
@@ -282,8 +307,11 @@ EXTRAS = {
     "enum": Colour.RED,
     "settings": with_attribute(),
     "names": Names(["a", Colour.RED]),
+    "named names": named(Names(["a"])),
     "slotted": Slotted(),
-    "frozen set": frozenset([1]),
+    "sets": ({1, "a"}, frozenset([Colour.RED]), set()),
+    "numbers": (2**80, -(2**40), -1, 1.5, 255, 65536),
+    "bytes": (b"", b"\xff" * 300, bytearray(b"a")),
     "range": range(3),
     "complex": 1j,
     "class": Slotted,
@@ -302,8 +330,43 @@ def test_objects_beside_the_weights_are_passed_over(tmp_path: Path, extra: str, 
     assert equal(read_weights(str(tmp_path / "w.pth")), W)
 
 
-def test_a_dictionary_of_another_class_holds_weights_too(tmp_path: Path) -> None:
-    assert equal(read_weights(saved(tmp_path / "w.pth", Settings(params=Settings(W)))), W)
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_every_protocol_of_pickles_is_read(tmp_path: Path, protocol: int, legacy: bool) -> None:
+    file, form = tmp_path / "w.pth", {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not legacy}
+    torch.save({"params": W, "extras": EXTRAS, "more": [*EXTRAS.values()]}, file, **form)
+    assert equal(read_weights(str(file)), W)
+
+
+CONTAINERS: dict[str, Any] = {
+    "a dictionary of another class": Settings(params=Settings(W)),
+    "an ordered dictionary": {"state": OrderedDict(model=OrderedDict(W))},
+    "pairs": list(W.items()),
+    "pairs of parameters": {"model": tuple([name, nn.Parameter(tensor)] for name, tensor in W.items())},
+    "a user's dictionary": collections.UserDict(model=W),
+    "a default dictionary": collections.defaultdict(dict, net_g=W),
+    "a namespace": argparse.Namespace(lr=1e-4, model=W),
+    "a data class": {"state": State(1, W)},
+    "a named tuple": Step(1, W),
+    "arrays": {name: tensor.numpy() for name, tensor in W.items()},
+    "turned arrays": {name: np.asfortranarray(tensor.numpy()) for name, tensor in W.items()},
+    "tensors of another class": {name: tensor.as_subclass(Similar) for name, tensor in W.items()},
+    "buffers": {name: nn.Buffer(tensor) for name, tensor in W.items()},
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_weights_are_found_in_any_container(tmp_path: Path, container: str, protocol: int) -> None:
+    torch.save(CONTAINERS[container], tmp_path / "w.pth", pickle_protocol=protocol)
+    found = read_weights(str(tmp_path / "w.pth"))
+    assert equal(found, W)
+    assert all(type(tensor) is torch.Tensor for tensor in found.values())
+
+
+def test_names_that_stand_twice_are_no_dictionary(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not hold the weights of a network"):
+        read_weights(saved(tmp_path / "w.pth", [*W.items(), *OTHER.items()]))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, 
             if id(value) in seen:
                 continue
             seen.add(id(value))
+            value = _as_container(value)
             if isinstance(value, list | tuple):
                 below += [((*words, str(index)), item) for index, item in enumerate(value[:LONGEST_LIST])]
             elif isinstance(value, Mapping) and "param_groups" not in value:
@@ -131,7 +132,19 @@ def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, 
                     for key, item in (*items, *numbered)
                     if key and (key == entry or not is_bookkeeping(key))
                 ]
-        level = [(words, value) for words, value in below if isinstance(value, Mapping | list | tuple)]
+        level = [(words, value) for words, value in below if isinstance(value, Mapping | list | tuple | StandIn)]
+
+
+def _as_container(value: Any) -> Any:
+    """Return pairs of a name and a tensor as a dictionary, and what an object of another class holds."""
+    if isinstance(value, list | tuple) and value:
+        pairs = all(isinstance(item, list | tuple) and len(item) == 2 for item in value)
+        if pairs and all(_text(name) and isinstance(item, Value) for name, item in value):
+            named = dict(value)
+            return named if len(named) == len(value) else value
+    if isinstance(value, StandIn) and not isinstance(value, ArrayStandIn) and not _is_module(value):
+        return [*value.arguments, *value.state] if isinstance(value.state, tuple) else value.state or value.arguments
+    return value
 
 
 def _text(key: Any) -> str:

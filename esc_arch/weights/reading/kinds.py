@@ -10,7 +10,8 @@ from enum import Enum
 from esc_arch.common.errors import UserError
 
 HEAD = 4096  # bytes that are looked at
-MAGIC_OF_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number that begins torch's format of before 1.6, as pickled
+# the number that begins torch's format of before 1.6, as pickled by protocol 2 and later, and before
+MAGIC_OF_TORCH = (b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"L119547037146038801333356L\n")
 PARTS_OF_FIRST_FORMAT = (b"sys_info\0", b"pickle\0", b"tensors\0", b"storages\0")  # of torch before 0.1.10
 SUFFIXES_OF_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 CHOOSE = "choose a checkpoint"
@@ -61,7 +62,7 @@ def kind_of(file: str) -> Kind:
     head, size = _head(file)
     if head.startswith(b"PK\x03\x04"):
         return Kind.ZIP
-    if MAGIC_OF_TORCH in head[:32]:
+    if any(magic in head[:32] for magic in MAGIC_OF_TORCH):
         return Kind.LEGACY
     # a header that is too long, as damage makes it, is still one; but text may have a brace at the ninth place, too
     if head[8:9] == b"{" and not _is_text(head[:8]):

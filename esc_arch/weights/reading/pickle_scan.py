@@ -12,6 +12,8 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+REBUILD = "torch._tensor._rebuild_from_type_v2"  # a function, its arguments, and the class of the result
+
 
 class UnsupportedPickleError(ValueError):
     """The pickle has instructions that torch's loader does not know."""
@@ -47,12 +49,16 @@ class Scan:
     Attributes:
         globals: classes and functions that it names.
         filled: those of them whose objects get entries as dictionaries do ("entries") or items as lists do ("items").
+        built: those of them whose objects get a state.
+        tensors: those of them that are said to be kinds of tensors.
         storages: numbers that it takes from beside the pickle.
         result: the object, as far as it was followed: a number, a text, or a tuple of such.
     """
 
     globals: set[str] = field(default_factory=set)
     filled: dict[str, str] = field(default_factory=dict)
+    built: set[str] = field(default_factory=set)
+    tensors: set[str] = field(default_factory=set)
     storages: list[Storage] = field(default_factory=list)
     result: Any = None
 
@@ -92,7 +98,8 @@ def scan(stream: IO[bytes]) -> Scan:
             stack.append(_global(str(argument)))
             found.globals.add(stack[-1].path)
         elif name in ("REDUCE", "NEWOBJ"):
-            stack.pop()
+            arguments = stack.pop()
+            found.tensors.update(_kind_of_tensor(stack[-1], arguments))
             stack[-1] = Made(stack[-1].path if isinstance(stack[-1], Global) else "")
         elif name == "BINPERSID":
             stack[-1] = _storage(found, stack[-1])
@@ -105,6 +112,8 @@ def scan(stream: IO[bytes]) -> Scan:
                 found.filled[stack[-1].by] = "entries" if name.startswith("SETITEM") else "items"
         elif name == "BUILD":
             stack.pop()
+            if isinstance(stack[-1], Made):
+                found.built.add(stack[-1].by)
         elif name in ("NONE", "NEWFALSE", "NEWTRUE"):
             stack.append({"NONE": None, "NEWFALSE": False, "NEWTRUE": True}[name])
         elif name == "EMPTY_TUPLE":
@@ -116,6 +125,14 @@ def scan(stream: IO[bytes]) -> Scan:
         elif name != "PROTO":
             raise UnsupportedPickleError(name)
     return found
+
+
+def _kind_of_tensor(function: Any, arguments: Any) -> list[str]:
+    """Name the class of which torch is to make a tensor, where it is one of somebody else's."""
+    if not isinstance(function, Global) or function.path != REBUILD or not isinstance(arguments, tuple):
+        return []
+    kinds = [kind.path for kind in arguments[1:2] if isinstance(kind, Global)]
+    return [path for path in kinds if not path.startswith("torch.")]
 
 
 def _global(argument: str) -> Global:

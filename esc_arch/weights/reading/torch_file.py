@@ -17,9 +17,11 @@ import torch
 from esc_arch.common.errors import UserError
 from esc_arch.weights.reading.kinds import SUFFIXES_OF_CHECKPOINTS, UNPACK
 from esc_arch.weights.reading.pickle_scan import Scan, Storage, UnsupportedPickleError, scan
+from esc_arch.weights.reading.pickle_translation import translate
 from esc_arch.weights.reading.stand_ins import dangerous, stand_ins
 
 AGAIN = "copy or download it again"
+PICKLES_OF_LEGACY = ("magic number", "protocol", "machine", "content", "keys of storages")
 LARGEST_RATIO = 100  # of what a compressed archive unpacks to; torch compresses nothing
 BYTES = {  # of a number, by the type of the storage
     **{
@@ -66,14 +68,30 @@ def read_zip(file: str) -> Any:
         _require_whole(archive)
         if len(pickles) != 1:
             raise ValueError("it has several contents")
-        with archive.open(pickles[0]) as stream:
-            found = scan(io.BytesIO(stream.read()))
+        pickled = archive.read(pickles[0])
+        try:
+            found, translated = scan(io.BytesIO(pickled)), None
+        except UnsupportedPickleError:
+            translated = translate(io.BytesIO(pickled))
+            found = scan(io.BytesIO(translated))
         folder = pickles[0].removesuffix("data.pkl")
         for storage in found.storages:
             if entries[f"{folder}data/{storage.key}"].file_size < _size(storage):
                 raise ValueError(f"it claims more numbers than it holds in {storage.key}")
+        if translated is not None:
+            return _load(_replaced(archive, pickles[0], translated), found, file)
     with open(file, "rb") as stream:
         return _load(stream, found, file)
+
+
+def _replaced(archive: zipfile.ZipFile, name: str, content: bytes) -> IO[bytes]:
+    """Copy an archive into memory with another content of one entry."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as target:
+        for entry in archive.infolist():
+            target.writestr(entry.filename, content if entry.filename == name else archive.read(entry))
+    copy.seek(0)
+    return copy
 
 
 def read_legacy(file: str) -> Any:
@@ -91,7 +109,13 @@ def read_legacy(file: str) -> Any:
     """
     with open(file, "rb") as opened:
         stream = io.BytesIO(opened.read())  # which gives what there is, where a pickle asks for more
-    scans = [scan(stream) for _ in ("magic number", "protocol", "machine", "content", "keys of storages")]
+    try:
+        scans = [scan(stream) for _ in PICKLES_OF_LEGACY]
+    except UnsupportedPickleError:
+        stream.seek(0)
+        translated = b"".join(translate(stream) for _ in PICKLES_OF_LEGACY)
+        stream = io.BytesIO(translated + stream.read())
+        scans = [scan(stream) for _ in PICKLES_OF_LEGACY]
     left = len(stream.getbuffer()) - stream.tell()
     sizes = {storage.key: _size(storage) for storage in scans[3].storages}
     if sum(sizes.values()) > left:
