@@ -177,5 +177,5 @@ def test_several_dtypes_in_one_run(options: Options) -> None:
 
 def test_scores_only(options: Options) -> None:
     assert compare(write("a.yml", options), *QUICK, "--scores-only", "--bicubic") == 0
-    assert {entry["task"] for entry in entries()} == {"tiny"}
+    assert {entry["task"] for entry in entries()} == {"parameters", "tiny"}
     assert networks().keys() == {"bicubic x2", "a"}

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from esc_arch.archs.merging import merge_branches
 from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.common.peak_memory import PeakMemory
@@ -118,7 +119,8 @@ class Worker:
         return self._build(self.job.row.network)
 
     def _build(self, network: dict[str, Any]) -> nn.Module:
-        return build_checked(network, f"{self.job.row.file}: network_g").eval()
+        """Build the network as it is deployed."""
+        return merge_branches(build_checked(network, f"{self.job.row.file}: network_g").eval())
 
     def _parameters(self) -> dict[str, Any]:
         return {"parameters": sum(parameter.numel() for parameter in self._network.parameters())}

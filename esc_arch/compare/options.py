@@ -59,9 +59,14 @@ class Row:
         return self.label if self.dtype == "fp32" else f"{self.label} {self.dtype}"
 
     @property
+    def is_bicubic(self) -> bool:
+        """Whether it is bicubic enlargement, which has no parameters."""
+        return self.network.get("type") == "Bicubic"
+
+    @property
     def is_scored(self) -> bool:
         """Whether the network can be scored: it has weights, or needs none."""
-        return self.weights is not None or self.network.get("type") == "Bicubic"
+        return self.weights is not None or self.is_bicubic
 
 
 def read_rows(files: list[str], weights: list[str], names: list[str] | None) -> list[Row]:
@@ -183,6 +188,6 @@ def _find_weights(row: Row, checkpoint: str | None) -> None:
         named = os.path.expanduser(path.get("pretrain_network_g") or "")
     if named and os.path.isfile(named):
         row.weights = named
-    elif row.network.get("type") != "Bicubic":
+    elif not row.is_bicubic:
         reason = f"{named} does not exist" if named else "path:pretrain_network_g is empty"
         row.remark = f"not scored: {reason}"

@@ -13,46 +13,14 @@ from typing import Any
 from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.compare.options import Row
+from esc_arch.compare.published import REFERENCE, named, published
 
 Line = dict[str, Any]
 HARDWARE = "NVIDIA RTX A6000"
 OUTPUT = 720, 1280  # height, width
 PASS, FAIL, OPEN = "PASS", "FAIL", "not measured"
 MATERIALISED = "Naive"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A network in the paper's table of latency and memory; the dictionaries are by scale.
-
-    Attributes:
-        name: as in the paper.
-        type: as in option files.
-        parameters: their number; with the type it tells a published configuration from others.
-        latency_ms: milliseconds.
-        memory_mb: megabytes.
-    """
-
-    name: str
-    type: str
-    parameters: dict[int, int]
-    latency_ms: dict[int, float]
-    memory_mb: dict[int, int]
-
-
-def _published(name: str, kind: str, parameters: list[int], latency: list[float], memory: list[int]) -> Published:
-    by_scale = (dict(zip((2, 3, 4), values, strict=True)) for values in (parameters, latency, memory))
-    return Published(name, kind, *by_scale)  # type: ignore[arg-type]
-
-
-NETWORKS = (
-    _published("SwinIR-light", "SwinIR", [910152, 918267, 929628], [1409.8, 331.7, 222.9], [1287, 596, 351]),
-    _published("HiT-SRF", "HiT_SRF", [846944, 855059, 866420], [268.1, 124.9, 82.1], [1804, 1464, 1331]),
-    _published("ESC-FP", "ESCFP", [523675, 530170, 539263], [94.3, 34.8, 21.7], [627, 291, 158]),
-    _published("ESC-light", "ESC", [603600, 612255, 624372], [73.2, 25.2, 13.3], [830, 384, 213]),
-    _published("ESC", "ESC", [946728, 955383, 967500], [120.9, 41.4, 21.9], [831, 385, 215]),
-)
-REFERENCE = NETWORKS[-1]
+LATER = "ESC-RIB"
 
 
 @dataclass(frozen=True)
@@ -84,14 +52,6 @@ CLAIMS = (
 )
 
 
-def published(line: Line) -> Published | None:
-    """Return the network of the paper that a measured line is, None for any other."""
-    for network in NETWORKS:
-        if (line.get("type"), line.get("parameters")) == (network.type, network.parameters.get(line.get("scale") or 0)):
-            return network
-    return None
-
-
 def materialised_rows(rows: list[Row]) -> list[Row]:
     """Make the rows that claims need beyond those given: published networks with materialised attention."""
     added = []
@@ -108,7 +68,7 @@ def materialised_rows(rows: list[Row]) -> list[Row]:
 def _is(row: Row, name: str) -> bool:
     if not row.content or row.network.get("attn_type") == MATERIALISED:
         return False
-    network = next(network for network in NETWORKS if network.name == name)
+    network = named(name)
     if row.network.get("type") != network.type:
         return False
     try:
@@ -143,7 +103,7 @@ def check_claims(lines: list[Line]) -> list[dict[str, Any]]:
 
 
 def relate(lines: list[Line]) -> None:
-    """Add to every published network its `relative_to_esc`: measured and published latency and memory over ESC's.
+    """Add to every network its `relative_to_esc`: latency and memory over ESC's, measured and, where known, published.
 
     Args:
         lines: the networks, see `summarise`; they are changed. ESC itself gets nothing, nor does anything where ESC of
@@ -151,27 +111,34 @@ def relate(lines: list[Line]) -> None:
     """
     for line in lines:
         network, scale = published(line), line["scale"]
-        if network in (None, REFERENCE) or line.get("attn_type") == MATERIALISED:
+        if network is REFERENCE or line.get("attn_type") == MATERIALISED:
             continue
-        assert network is not None
         there = [other for other in lines if (other["dtype"], other["scale"]) == (line["dtype"], scale)]
         esc = _find(there, REFERENCE.name, materialised=False)
         measured = {quantity: _ratio(line, esc, quantity) for quantity in ("latency", "memory")}
         if any(measured.values()):
+            latency = network.latency_ms.get(scale) if network else None
+            memory = network.memory_mb.get(scale) if network else None
             line["relative_to_esc"] = {
                 **measured,
-                "paper_latency": network.latency_ms[scale] / REFERENCE.latency_ms[scale],
-                "paper_memory": network.memory_mb[scale] / REFERENCE.memory_mb[scale],
+                "paper_latency": latency and latency / REFERENCE.latency_ms[scale],
+                "paper_memory": memory and memory / REFERENCE.memory_mb[scale],
             }
 
 
-def circumstances(device: str, sizes: dict[int, tuple[int, int]]) -> str:
-    """Say what the paper measured on, and how far the measurement here is from that."""
+def circumstances(device: str, sizes: dict[int, tuple[int, int]], lines: list[Line]) -> str:
+    """Say what the paper measured on, how far the measurement here is from that, and what it does not say."""
     other = [f"{height} x {width} at x{scale}" for scale, (height, width) in sorted(sizes.items())
              if (height, width) != (-(-OUTPUT[0] // scale), -(-OUTPUT[1] // scale))]  # fmt: skip
     here = "the same GPU" if "A6000" in device else f"another device ({device})"
     size = f" and another input ({', '.join(other)})" if other else ""
-    return f"The paper's ratios are of an {HARDWARE} and an output of 1280 x 720; measured here: {here}{size}."
+    there = {network.name: network for network in map(published, lines) if network}
+    text = f"The paper's ratios are of an {HARDWARE} and an output of 1280 x 720; measured here: {here}{size}."
+    if LATER in there:
+        text += f" Those of {LATER} were published later by the authors, beside the same figures of ESC."
+    if without := [name for name, network in there.items() if network.in_table and not network.latency_ms]:
+        text += f" Not at hand: those of {', '.join(without)}."
+    return text
 
 
 def _find(lines: list[Line], name: str, materialised: bool) -> Line | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from esc_arch.archs.merging import merge_branches
 from esc_arch.checks.checkpoints import read_checkpoint
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.options import build_checked
@@ -47,6 +48,7 @@ def score(job: Job, name: str) -> dict[str, Any]:
         raise UserError(f"{row.file}: model_type {opt['model_type']!r} is unknown.")
     torch.manual_seed(0)
     model = build_model(opt)
+    merge_branches(model.get_bare_model(model.net_g))
     loader = build_dataloader(build_dataset(dataset), dataset, num_gpu=0, dist=False, sampler=None, seed=0)
     try:
         with job.autocast():

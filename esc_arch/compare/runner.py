@@ -67,7 +67,8 @@ class Plan:
         for row in self.rows:
             sets = [name for name in row.sets if name not in row.problems] if row.content and row.is_scored else []
             if sets:
-                yield row, 0, sets
+                # the number of parameters tells which published network it is
+                yield row, 0, sets if row.timed or row.is_bicubic else ["parameters", *sets]
 
 
 def run(plan: Plan) -> Record:

@@ -9,6 +9,7 @@ import numpy as np
 from esc_arch.common.peak_memory import MEANING
 from esc_arch.compare.flops import CONVENTION
 from esc_arch.compare.paper import check_claims, circumstances, relate
+from esc_arch.compare.published import set_beside
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
 
@@ -28,13 +29,15 @@ def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any
         what the JSON file holds: `environment`, `protocol`, `conventions`, `networks` and, where the paper's figures
         or claims come in, `paper` and `claims` (see `check_claims`). A network has label, file, type, scale and dtype;
         parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were measured; `quality`
-        by data set; `problems` by task and a `remark`.
+        by data set, what was `published` (see `set_beside`) and `relative_to_esc` (see `relate`); `problems` by task
+        and a `remark`.
     """
     protocol = {**vars(plan.protocol), "rounds": plan.rounds}
     protocol["dtypes"] = list(dict.fromkeys(row.dtype for row in plan.rows))
     protocol["input"] = {f"x{scale}": list(size) for scale, size in sorted(plan.sizes.items())}
     lines = [_line(plan, record, row) for row in plan.rows]
     relate(lines)
+    set_beside(lines)
     summary = {
         "environment": plan.environment,
         "protocol": protocol,
@@ -44,7 +47,7 @@ def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any
     }
     if claims or any("relative_to_esc" in line for line in lines):
         device = plan.environment["gpu"] or plan.environment["cpu"]
-        summary["paper"] = circumstances(device, plan.sizes)
+        summary["paper"] = circumstances(device, plan.sizes, lines)
     return summary
 
 
@@ -98,8 +101,9 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
     line.update(type=row.network.get("type"), scale=row.scale, weights=row.weights)
     if "attn_type" in row.network:
         line["attn_type"] = row.network["attn_type"]
-    for task in ("parameters", "macs"):
-        line.update((record.get(plan.key(row, task), 0) or {}) if row.timed else {})
+    if row.timed or not row.is_bicubic:
+        line.update(record.get(plan.key(row, "parameters"), 0) or {})
+    line.update((record.get(plan.key(row, "macs"), 0) or {}) if row.timed else {})
     rounds = [record.get(plan.key(row, "speed"), number) for number in range(plan.rounds)] if row.timed else []
     rounds = [values for values in rounds if values is not None]
     if rounds and "speed" not in row.problems:

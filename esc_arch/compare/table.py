@@ -10,7 +10,7 @@ import textwrap
 from typing import Any
 
 from esc_arch.common.whole_files import replacing
-from esc_arch.compare.paper_table import claims_separated, sections
+from esc_arch.compare.paper_table import claims_separated, sections, sources
 
 Line = dict[str, Any]
 NOTE_WIDTH = 60
@@ -70,7 +70,7 @@ def markdown(summary: dict[str, Any]) -> str:
 
 def notes(summary: dict[str, Any]) -> list[str]:
     """Say what the figures mean, and how far they compare with the paper's."""
-    return [*summary["conventions"], *([summary["paper"]] if "paper" in summary else [])]
+    return [*summary["conventions"], *sources(summary), *([summary["paper"]] if "paper" in summary else [])]
 
 
 def comma_separated(summary: dict[str, Any]) -> str:

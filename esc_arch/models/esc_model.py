@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.torch_version import TorchVersion
 
+from esc_arch.archs.merging import merge_branches
 from esc_arch.models.evaluation import Evaluation, check_tile
 from esc_arch.models.steps import Steps, check_steps
 
@@ -58,6 +59,8 @@ class ESCModel(Evaluation, SRModel):
         device = "cuda" if opt["num_gpu"] != 0 else "cpu"
         self.scaler = torch.amp.GradScaler(device, enabled=self.amp_dtype is torch.float16)
         super().__init__(opt)
+        if not self.is_train:
+            merge_branches(self.get_bare_model(self.net_g))
 
     @classmethod
     def check(cls, opt: dict[str, Any]) -> None:
