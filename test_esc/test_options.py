@@ -14,9 +14,13 @@ from conftest import OPTIONS, option_file
 from esc_arch import archs
 from esc_arch.checks.options import build_checked
 
-# tested below and in test_options_family.py
+# tested below, in test_options_family.py and test_ablation.py
 OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP", "_ESC_RIB", "_ESC_FB")
-FILES = [f for f in sorted(OPTIONS.rglob("*_ESC_*.yml")) if not any(part in f.stem for part in OTHER_PROTOCOLS)]
+FILES = [
+    file
+    for file in sorted(OPTIONS.rglob("*_ESC_*.yml"))
+    if file.parent.name != "ablation" and not any(part in file.stem for part in OTHER_PROTOCOLS)
+]
 BENCHMARKS = ["Set5", "Set14", "B100", "Urban100", "Manga109"]
 VARIANTS = {"ESC": "ESC", "ESC_light": "ESC-light", "ESC_FP": "ESC-FP", "ESC_XL": "ESC-XL"}
 BUNDLED_X2 = "bundled_ESC_light_x2"

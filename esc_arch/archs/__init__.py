@@ -6,6 +6,7 @@ from esc_arch.archs.asid_arch import ASID, ASIDd8
 from esc_arch.archs.bicubic_arch import Bicubic
 from esc_arch.archs.catanet_arch import CATANet
 from esc_arch.archs.elan_arch import ELAN
+from esc_arch.archs.esc_ablation_arch import ESCAblation
 from esc_arch.archs.esc_arch import ESC
 from esc_arch.archs.esc_fp_arch import ESCFP
 from esc_arch.archs.esc_lte_arch import ESCLTE
@@ -26,6 +27,7 @@ NETWORKS: tuple[type[nn.Module], ...] = (
     DecomposedConvAttn,
     ELAN,
     ESC,
+    ESCAblation,
     ESCFP,
     ESCLTE,
     ESCRIB,
@@ -49,6 +51,7 @@ __all__ = [
     "ASIDd8",
     "Bicubic",
     "CATANet",
+    "ESCAblation",
     "ESCReal",
     "ESCRealM",
     "HiT_SIR",
