@@ -87,9 +87,9 @@ class ESCAblation(ESC):
             return AttentionLayer(dim, window_size, num_heads, attn_type) if attention == "every" else convolution()
 
         if attention == "none":
+            block["attention"] = convolution
             self.blocks = nn.ModuleList(
-                ConvAttnBlock(dim, (convolution() for _ in range(conv_blocks)), attention=convolution, **block)
-                for _ in range(n_blocks)
+                ConvAttnBlock(dim, (convolution() for _ in range(conv_blocks)), **block) for _ in range(n_blocks)
             )
         elif attention == "every" or not (dynamic_kernel and shared_kernel):
             for own in self.blocks:
