@@ -14,9 +14,10 @@ from torch.fx.experimental import _config
 
 from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SRF
 from esc_arch.common.errors import UserError
-from esc_arch.export import FORMATS, export, formats
+from esc_arch.export import FORMATS, export
 from esc_arch.export.__main__ import main
-from esc_arch.export.exportable import Exportable
+from esc_arch.graphs import formats
+from esc_arch.graphs.exportable import Exportable
 from esc_arch.weights import read_weights, write_weights
 
 DYNAMIC = pytest.mark.skipif(

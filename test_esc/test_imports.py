@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": set(),
     "archs": {"layers"},
     "fast": {"layers"},
+    "graphs": {"layers"},
     "common": {"fast", "version"},  # the description of the machine names the kernels
 }
 
@@ -62,7 +63,7 @@ def room(name: str) -> str:
 
 
 def test_the_sources_are_read() -> None:
-    assert {"layers", "archs", "fast", "bridge", "checks", "common", "weights"} | TOOLS <= {
+    assert {"layers", "archs", "fast", "bridge", "checks", "common", "graphs", "weights"} | TOOLS <= {
         room(name) for name in MODULES
     }
     assert "esc_arch.layers.block" in imported("esc_arch.layers.trunk")

@@ -12,13 +12,13 @@ from torch import nn
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import temporary_name, try_folder
-from esc_arch.export import formats
-from esc_arch.export.exportable import Exportable
+from esc_arch.graphs import formats
+from esc_arch.graphs.exportable import Exportable
+from esc_arch.graphs.formats import OPSET
 from esc_arch.version import __version__
 from esc_arch.weights import convert, identify_at, read_weights
 from esc_arch.weights.loading import weights_file
 
-OPSET = 20  # the first with GELU
 TOLERANCE = {False: 1e-4, True: 5e-2}  # of the largest number of the output, in single and in half precision
 WEIGHTS = {"pth": ".pth", "safetensors": ".safetensors"}
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from esc_arch.common.errors import UserError
-from esc_arch.export.exportable import Exportable
+from esc_arch.graphs.exportable import Exportable
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Metadata = Mapping[str, str]
 
+OPSET = 20  # the first with GELU
 EXAMPLE = (2, 3, 20, 24)  # batch, channels, height, width; a batch of one would be taken for a constant
 LARGEST_BATCH, LARGEST_SIDE = 4096, 65_536
 METADATA_FILE = "metadata.json"  # within the file
@@ -54,10 +55,30 @@ def write_onnx(file: str, network: Exportable, scale: int, metadata: Metadata, o
         stream.write(model.SerializeToString())
 
 
-def run_onnx(file: str) -> Run:
-    """Load an ONNX model into onnxruntime, on the CPU."""
+def write_onnx_at(file: str, network: Exportable, image: torch.Tensor) -> None:
+    """Write an ONNX model for images of one shape, in which all that depends on the shape is computed beforehand.
+
+    Raises:
+        UserError: the packages of the extra `onnx` are missing.
+        Exception: whatever PyTorch's exporter raises where the network cannot be traced.
+    """
+    import_extra("onnx")
+    import_extra("onnxscript")
+    with torch.no_grad(), _quiet():
+        converted: Any = torch.onnx.export(
+            network, (image,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=[INPUT], output_names=[OUTPUT],
+        )  # fmt: skip
+    with open(file, "wb") as stream:
+        stream.write(converted.model_proto.SerializeToString())
+
+
+def run_onnx(file: str, threads: int | None = None) -> Run:
+    """Load an ONNX model into onnxruntime, on the CPU; `threads` None is its own choice."""
     runtime = import_extra("onnxruntime")
     options = runtime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: it warns of what it has no kernel for in half precision, and casts
     session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(np.asarray(session.run([OUTPUT], {INPUT: image.numpy()})[0]))
