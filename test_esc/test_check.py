@@ -79,6 +79,7 @@ def edit(path: str, value: Any) -> Callable[[Options], None]:
         (edit("path:pretrain_network_g", "no.pth"), "path:pretrain_network_g: no.pth does not exist"),
         (edit("amp", "fp8"), "amp is 'fp8', but must be one of bf16, fp16"),
         (edit("val:val_freq", ...), "the option val:val_freq is missing"),
+        (edit("val:suffix", "x4/best"), "val:suffix is .x4/best., but must be part of a file.s name"),
     ],
 )
 def test_mistakes_in_options(tiny_options: Options, change: Callable[[Options], None], sentence: str) -> None:

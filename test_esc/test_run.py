@@ -286,6 +286,31 @@ def test_out_of_memory_names_batch_and_patch(run: Any, disk: Options, monkeypatc
     assert "batch_size_per_gpu is 2 and gt_size 32" in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({}, "set tile: {tile_size: 256, tile_pad: 32}, which enlarges in parts."),
+        ({"tile": {"tile_size": 20, "tile_pad": 4}}, "lower tile:tile_size 20."),
+        ({"model_type": "SRModel"}, "set model_type ESCModel and tile: "),
+    ],
+)
+def test_out_of_memory_in_validation_names_tiles(
+    run: Any, tiny_options: Options, monkeypatch: pytest.MonkeyPatch, changes: Options, advice: str
+) -> None:
+    from basicsr.models.sr_model import SRModel
+
+    def full(self: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(SRModel, "test", full)
+    code, text = run({**tiny_options, **changes})
+    assert code == 1
+    told = text.splitlines()[-1]
+    assert "out of memory in the validation of iteration 2 of 4; the newest whole checkpoint" in told
+    assert advice in told
+    assert "batch_size_per_gpu" not in told
+
+
 # ---- dry run
 
 

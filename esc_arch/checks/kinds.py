@@ -160,6 +160,25 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
+class PartOfName(Text):
+    """Text that may stand within the name of a file."""
+
+    what: str = "part of a file's name (at most 100 bytes, none of / \\ or line breaks)"
+
+    @property
+    def schema(self) -> Schema:
+        """The same as JSON schema."""
+        return {"type": "string", "pattern": r"^[^/\\\n\r\t]+$", "maxLength": 100}
+
+    def read(self, value: Any) -> Any:
+        """Return the text."""
+        text = super().read(value)
+        if any(c in "/\\" or ord(c) < 32 for c in text) or len(text.encode(errors="surrogateescape")) > 100:
+            raise ValueError(value)
+        return text
+
+
+@dataclass(frozen=True)
 class FolderName(Text):
     """Text that may name a folder, with room for what BasicSR adds to it."""
 

@@ -28,6 +28,7 @@ from esc_arch.checks.kinds import (
     Map,
     Number,
     OneOf,
+    PartOfName,
     Text,
     Whole,
 )
@@ -312,7 +313,9 @@ SECTIONS: dict[str, dict[str, Option]] = {
     "val": {
         "val_freq": Option(Whole(1), "iterations between validations", needed=(TRAIN,)),
         "save_img": Option(Flag(), "write the images", fallback="false"),
-        "suffix": Option(Text(), "of the images' names in testing", empty=True, fallback="the name of the experiment"),
+        "suffix": Option(
+            PartOfName(), "of the images' names in testing", empty=True, fallback="the name of the experiment"
+        ),
         "pbar": Option(Flag(), "show a bar", fallback="false"),
         "use_chop": Option(Flag(), "enlarge in parts of 200 LQ pixels", ESC, PARTS_MODELS, fallback="false"),
         "center_frame_only": Option(Flag(), "of a clip", only=RECURRENT),

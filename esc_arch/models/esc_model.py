@@ -29,7 +29,7 @@ class ESCModel(Evaluation, SRModel):
 
     Options at the top level of the file, all off by default:
         amp: `bf16` or `fp16`; the network's forward pass in training runs under autocast, the loss and the weights stay
-            fp32. fp16 scales the gradients (the scale is found anew after a resume). Validation is fp32.
+            fp32. fp16 scales the gradients, and resuming goes on with the scale. Validation is fp32.
         compile: compile the network for training.
         tile: enlarge in tiles when validating and testing, see `Evaluation`.
 

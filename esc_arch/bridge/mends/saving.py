@@ -78,7 +78,7 @@ def _or_told(save: Callable[..., None]) -> Callable[..., None]:
         seen.failure, seen.more = None, self.more_to_resume() if hasattr(self, "more_to_resume") else None
         save(self, *args, **kwargs)
         if seen.failure is not None:
-            raise CheckpointError(_reason(seen.failure)) from seen.failure
+            raise CheckpointError(reason_of(seen.failure)) from seen.failure
 
     return wrapper
 
@@ -87,7 +87,7 @@ class CheckpointError(UserError):
     """A checkpoint could not be written; the message is the disk's reason."""
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Find the disk's words, which torch covers by its own about a position in the file."""
     cause: BaseException | None = error
     while cause is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from esc_arch.bridge.run.building import Built
+from esc_arch.bridge.run.failures import patch_side
 from esc_arch.bridge.run.feed import ValidationImages
 from esc_arch.bridge.unreadable import Unreadable
 from esc_arch.common.errors import RunError
@@ -101,7 +102,7 @@ def describe(needs: Needs, opt: Options, built: Built, iteration: int) -> Iterat
         where = "on the GPU" if opt["num_gpu"] else "besides the network"
         yield (
             f"memory: {needs.memory:,.0f} MiB {where}, with batch_size_per_gpu {train['batch_size_per_gpu']} and "
-            f"gt_size {train.get('gt_size')}"
+            f"gt_size {patch_side(opt)}"
         )
     yield f"seconds a step: {needs.step:.3g}"
     pictures = sum(len(loader) for loader in built.val_loaders) if opt.get("val") is not None else 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from esc_arch.checks.table import ESC_MODELS, PARTS_MODELS
 from esc_arch.common.errors import RunError, UserError
 
 IN_A_ROW = 10  # losses that are no numbers, after which a training stops
@@ -90,12 +91,15 @@ def _are_finite(tensors: list[torch.Tensor]) -> bool:
 
 
 @contextlib.contextmanager
-def told(opt: Callable[[], dict[str, Any]], where: Callable[[], str]) -> Iterator[None]:
+def told(
+    opt: Callable[[], dict[str, Any]], where: Callable[[], str], in_validation: Callable[[], bool]
+) -> Iterator[None]:
     """Turn what BasicSR and torch raise in a training into a sentence, where it is known what it means.
 
     Args:
         opt: gives the options.
         where: says where the training is, such as "at iteration 7", and what to go on from.
+        in_validation: tells whether whole images are enlarged just then.
 
     Raises:
         RunError: in place of what was raised.
@@ -107,11 +111,7 @@ def told(opt: Callable[[], dict[str, Any]], where: Callable[[], str]) -> Iterato
     except (RuntimeError, MemoryError) as error:
         words = str(error)
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or _OUT_OF_MEMORY.search(words):
-            train = opt().get("datasets", {}).get("train", {})
-            raise RunError(
-                f"out of memory {where()}: batch_size_per_gpu is {train.get('batch_size_per_gpu')} and gt_size "
-                f"{train.get('gt_size')}; lower one of them, or set amp: bf16 or train: accumulate."
-            ) from error
+            raise RunError(f"out of memory {where()}: {_less_memory(opt(), in_validation())}.") from error
         if "DataLoader worker" in words:
             raise RunError(
                 f"a loader process ended {where()} ({words.partition(chr(10))[0].rstrip('. ')}), as they do where "
@@ -123,3 +123,21 @@ def told(opt: Callable[[], dict[str, Any]], where: Callable[[], str]) -> Iterato
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         raise RunError(f"{named}{error.strerror or error} ({where()}).") from error
+
+
+def _less_memory(opt: dict[str, Any], in_validation: bool) -> str:
+    """Say what takes the memory, and how it would be less with the model of the options."""
+    train, model = opt.get("datasets", {}).get("train", {}), opt.get("model_type")
+    if in_validation:
+        tiles = "tile: {tile_size: 256, tile_pad: 32}"
+        if model not in PARTS_MODELS:
+            return f"set model_type ESCModel and {tiles}, which enlarges in parts, or remove the largest images"
+        side = (opt.get("tile") or {}).get("tile_size")
+        return f"lower tile:tile_size {side}" if side else f"set {tiles}, which enlarges in parts"
+    sizes = f"batch_size_per_gpu is {train.get('batch_size_per_gpu')} and gt_size {patch_side(opt)}; lower one of them"
+    return f"{sizes}, or set amp: bf16 or train: accumulate" if model in ESC_MODELS else sizes
+
+
+def patch_side(opt: dict[str, Any]) -> Any:
+    """Return `gt_size`, which models that degrade GT themselves read at the top level."""
+    return opt.get("gt_size") or opt.get("datasets", {}).get("train", {}).get("gt_size")

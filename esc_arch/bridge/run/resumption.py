@@ -9,7 +9,9 @@ from typing import Any
 
 from esc_arch.bridge import random_states
 from esc_arch.bridge.mends.saving import MORE_IN_STATE
+from esc_arch.bridge.run import pool
 from esc_arch.bridge.run.changes import Schedule, describe, snapshot
+from esc_arch.bridge.run.processes import highest
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -78,6 +80,14 @@ class Resumption:
         scaler = getattr(model, "scaler", None)
         if scaler is not None and scaler.is_enabled() and self.more.get("scaler"):
             scaler.load_state_dict(self.more["scaler"])
+        if pool.has_pool(model):
+            found = pool.put_back(model, self.opt["path"]["resume_state"], self.state["iter"])
+            if any(highest(self.opt, not found)):
+                self.warnings.append(
+                    "The pool of pairs that batches are drawn from is that of no other than the newest state, and of "
+                    "the same queue_size, gt_size, scale and processes: it fills anew, so training differs from one "
+                    "that was not interrupted."
+                )
         if self.more.get("best"):
             model.best_metric_results = _for_these_metrics(self.more["best"], self.opt)
 

@@ -11,7 +11,7 @@ from typing import Any
 from esc_arch.bridge import random_states
 from esc_arch.bridge.mends.resuming import load_resume_state, newest_whole_state
 from esc_arch.bridge.mends.saving import CheckpointError
-from esc_arch.bridge.run import dry_run
+from esc_arch.bridge.run import dry_run, pool
 from esc_arch.bridge.run.building import Built, build
 from esc_arch.bridge.run.failures import IN_A_ROW, Losses, check_finite, told
 from esc_arch.bridge.run.feed import Abandoned, Feed, ValidationImages
@@ -23,6 +23,7 @@ from esc_arch.common.errors import RunError, UserError
 from esc_arch.common.interruptions import Interruptions
 
 Options = dict[str, Any]
+VALIDATION = "in the validation of iteration"
 FINISHING = "the step is finished and a checkpoint saved; a second one ends the training at once."
 
 
@@ -71,7 +72,11 @@ class Training:
         # a log that cannot be written is no reason for a stack trace at every line: the next checkpoint tells
         logging.raiseExceptions, raises = False, logging.raiseExceptions
         try:
-            with contextlib.suppress(DryRunDone), self._stack, told(lambda: self.opt, self.where):
+            with (
+                contextlib.suppress(DryRunDone),
+                self._stack,
+                told(lambda: self.opt, self.where, lambda: self.phase == VALIDATION),
+            ):
                 yield
         finally:
             logging.raiseExceptions = raises
@@ -265,13 +270,14 @@ class Training:
     def _save(self, original: Callable[..., None]) -> Callable[..., None]:
         def save(epoch: int, current_iter: int) -> None:
             assert self.built is not None
-            self.random = gathered(self.opt, random_states.get())
-            if self.losses.in_a_row:
+            if any(highest(self.opt, self.losses.in_a_row)):
                 logging.getLogger("basicsr").warning("Nothing is saved while the loss is not a number.")
                 return
             with self._checkpoint():
                 check_finite(self.built.model)
-                original(epoch, current_iter)
+                with pool.kept_beside(self.built.model, current_iter):
+                    self.random = gathered(self.opt, random_states.get())  # when all have written their pool
+                    original(epoch, current_iter)
             self.saved = current_iter
 
         return save
@@ -293,7 +299,7 @@ class Training:
             mark = id(loader), current_iter
             if mark in self.validated:  # the loop validates the last weights once more
                 return
-            self.phase = "in the validation of iteration"
+            self.phase = VALIDATION
             try:
                 with random_states.kept(cuda=True):
                     original(ValidationImages(loader, self.interruptions), current_iter, tb_logger, save_img)
