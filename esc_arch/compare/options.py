@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
-from esc_arch.archs.scale import SCALE_ARGUMENTS
-from esc_arch.checks.option_file import reading
+from esc_arch.checks.network_file import assign_weights, named_weights, read_network_file, scale_of, short_name
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -86,14 +82,14 @@ def read_rows(files: list[str], weights: list[str], names: list[str] | None) -> 
     for file in files:
         if files.count(file) > 1:
             raise UserError(f"{file} is given twice; name every option file once.")
-    checkpoints = _assign(weights, files)
-    labels = [_short_name(file) for file in files]
+    checkpoints = assign_weights(weights, files)
+    labels = [short_name(file) for file in files]
     rows = []
     for file, label in zip(files, labels, strict=True):
         row = Row(label if labels.count(label) == 1 else file, file)
         try:
-            row.content = _read(file)
-            row.scale = _scale(file, row.content)
+            row.content = read_network_file(file)
+            row.scale = scale_of(file, row.content)
             _select_sets(row, names)
             _find_weights(row, checkpoints.get(file))
         except UserError as error:
@@ -124,38 +120,6 @@ def in_every_dtype(rows: list[Row], dtypes: list[str]) -> list[Row]:
     return repeated
 
 
-def _assign(weights: list[str], files: list[str]) -> dict[str, str]:
-    assigned = {}
-    for entry in weights:
-        name, equals, checkpoint = entry.partition("=")
-        matches = [file for file in files if name in (file, os.path.basename(file))]
-        if not equals or not checkpoint or len(matches) != 1:
-            raise UserError(f"--weights: {entry!r} is not OPTION_FILE=CHECKPOINT with one of the option files given.")
-        assigned[matches[0]] = checkpoint
-    return assigned
-
-
-def _short_name(file: str) -> str:
-    stem = os.path.splitext(os.path.basename(file))[0]
-    return stem.removeprefix("test_").removeprefix("train_")
-
-
-def _read(file: str) -> Options:
-    with reading(file), open(file, encoding="utf-8") as text:
-        content = yaml.safe_load(text)
-    if not isinstance(content, dict) or not isinstance(content.get("network_g"), dict):
-        raise UserError(f"{file} has no section network_g; give an option file that names a network.")
-    return content
-
-
-def _scale(file: str, content: Options) -> int:
-    given = [content.get("scale"), *(content["network_g"].get(argument) for argument in SCALE_ARGUMENTS)]
-    scale = next((value for value in given if value is not None), None)
-    if not isinstance(scale, int) or scale < 1:
-        raise UserError(f"{file}: scale must be a whole number of at least 1, got {scale!r}; add it to the file.")
-    return scale
-
-
 def _select_sets(row: Row, names: list[str] | None) -> None:
     """Take the data sets that are not for training, as BasicSR tells them: by the part of the key before `_`."""
     sections = row.content.get("datasets") or {}
@@ -172,22 +136,7 @@ def _select_sets(row: Row, names: list[str] | None) -> None:
 
 
 def _find_weights(row: Row, checkpoint: str | None) -> None:
-    """Choose the checkpoint: the one given, or what training with this file left behind, or what a test file names.
-
-    A training file's `pretrain_network_g` is only where training starts from.
-    """
-    path = row.content.get("path") or {}
-    if checkpoint is not None:
-        row.weights, row.param_key = os.path.expanduser(checkpoint), path.get("param_key_g", "params_ema")
-        return
-    if "train" in row.content:
-        row.param_key = "params_ema"
-        named = os.path.join("experiments", str(row.content.get("name")), "models", "net_g_latest.pth")
-    else:
-        row.param_key = path.get("param_key_g", "params")
-        named = os.path.expanduser(path.get("pretrain_network_g") or "")
-    if named and os.path.isfile(named):
-        row.weights = named
-    elif not row.is_bicubic:
-        reason = f"{named} does not exist" if named else "path:pretrain_network_g is empty"
-        row.remark = f"not scored: {reason}"
+    found = named_weights(row.content, checkpoint)
+    row.weights, row.param_key = found.file, found.entry
+    if found.file is None and row.network.get("type") != "Bicubic":
+        row.remark = f"not scored: {found.reason}"

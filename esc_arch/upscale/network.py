@@ -215,21 +215,9 @@ def _of_module(network: nn.Module) -> Enlarger:
 
 
 def _of_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError, half: bool) -> Enlarger:
-    from esc_arch.weights.spandrel_plugin import import_spandrel
+    from esc_arch.weights.spandrel_plugin import load_by_spandrel
 
-    try:
-        spandrel = import_spandrel()
-    except ImportError as error:
-        raise UserError(f"{file}: {reason} For other networks, pip install 'esc_arch[peers]'.") from error
-    try:
-        model = spandrel.ModelLoader().load_from_state_dict(tensors)
-    except spandrel.UnsupportedModelError as error:
-        raise UserError(f"{file}: {reason} Neither does spandrel know the network; choose another file.") from error
-    except Exception as error:  # whatever the loaders of forty networks raise when a checkpoint does not fit
-        raise UserError(f"{file}: spandrel cannot build the network ({str(error).partition(chr(10))[0]}).") from error
-    rgb = isinstance(model, spandrel.ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
-    if not rgb:
-        raise UserError(f"{file}: the network ({model.architecture.name}) is not one from RGB images to RGB images.")
+    model = load_by_spandrel(file, tensors, reason)
     if half and not model.supports_half:
         raise UserError(f"--fp16: {model.architecture.name} does not work in half precision; leave it out.")
     return Enlarger(_Described(model), model.scale, grid=model.size_requirements.multiple_of)

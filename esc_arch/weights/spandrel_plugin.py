@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from esc_arch.archs import (
     ASID,
     ESC,
@@ -60,6 +62,36 @@ def import_spandrel() -> Any:
     except ModuleNotFoundError as error:
         raise ImportError("spandrel is not installed; run pip install 'esc_arch[peers]'") from error
     return spandrel
+
+
+def load_by_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError) -> Any:
+    """Let spandrel recognise weights that are of no network of this package.
+
+    Args:
+        file: where they are from, for messages.
+        tensors: names and tensors.
+        reason: why this package does not know them.
+
+    Returns:
+        the `spandrel.ImageModelDescriptor` of a network from RGB images to RGB images.
+
+    Raises:
+        UserError: spandrel is not installed, does not know the network either, or it is one of another kind.
+    """
+    try:
+        spandrel = import_spandrel()
+    except ImportError as error:
+        raise UserError(f"{file}: {reason} For other networks, pip install 'esc_arch[peers]'.") from error
+    try:
+        model = spandrel.ModelLoader().load_from_state_dict(tensors)
+    except spandrel.UnsupportedModelError as error:
+        raise UserError(f"{file}: {reason} Neither does spandrel know the network; choose another file.") from error
+    except Exception as error:  # whatever the loaders of forty networks raise when a checkpoint does not fit
+        raise UserError(f"{file}: spandrel cannot build the network ({str(error).partition(chr(10))[0]}).") from error
+    rgb = isinstance(model, spandrel.ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
+    if not rgb:
+        raise UserError(f"{file}: the network ({model.architecture.name}) is not one from RGB images to RGB images.")
+    return model
 
 
 def _architecture(spandrel: Any, network: type) -> Any:
