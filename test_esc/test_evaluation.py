@@ -50,6 +50,20 @@ def test_tiles_cover_the_padded_image(enlarged: Any) -> None:
     assert torch.equal(one, whole)
 
 
+@pytest.mark.parametrize("network", ["ESC", "SwinIR"])
+def test_tiles_of_any_size_reach_the_network_as_whole_windows(enlarged: Any, options: Options, network: str) -> None:
+    """SwinIR takes nothing else; where the margin is as large as the image, each tile is one of the whole image."""
+    lq = torch.rand(1, 3, 30, 45)
+    if network == "SwinIR":
+        sizes = {"img_size": 16, "window_size": 8, "depths": [2], "num_heads": [2], "embed_dim": 12, "mlp_ratio": 1}
+        options["network_g"] = {"type": "SwinIR", **sizes, "upscale": 2, "upsampler": "pixelshuffledirect"}
+    tiled, sizes = enlarged(lq, tile={"tile_size": 11, "tile_pad": 3})
+    assert {side % 8 for size in sizes for side in size} == {0}
+    assert tiled.shape == (1, 3, 60, 90)
+    whole, _ = enlarged(lq)
+    assert torch.equal(enlarged(lq, tile={"tile_size": 13, "tile_pad": 48})[0], whole)
+
+
 def test_parts_of_hit_sr(enlarged: Any, options: Options) -> None:
     """An image of more than 200 pixels is cut evenly, mirrored to a multiple, with 16 pixels around each part."""
     hit = {"upscale": 2, "depths": [1], "num_heads": [2], "embed_dim": 16, "base_win_size": [4, 4]}

@@ -296,8 +296,20 @@ def test_commands_take_the_window(folder: Path) -> None:
     with torch.no_grad():
         assert relative_difference(load_enlarger("rib.pth", window=8)(x), source(x).clamp(0, 1)) <= 1e-6
         assert load_enlarger("rib.pth").window == 64
-    with pytest.raises(UserError, match="--window is for ESC-RIB; the weights are those of ESC"):
-        load_enlarger("esc.pth", window=8)
+        assert relative_difference(esc_arch.load("rib.pth", window=8)(x), source(x)) <= 1e-6
+    assert (esc_arch.load("rib.pth").window_size, esc_arch.load("rib.pth", window_size=9).window_size) == (64, 9)
+    picture = np.random.default_rng(0).random((9, 7, 3), "float32")
+    found, expected = esc_arch.upscale_image(picture, "rib.pth", window=8), esc_arch.upscale_image(picture, source)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.array_equal(esc_arch.upscale_image(picture, source, window=8), expected)  # it is the network's own
+    with pytest.raises(UserError, match="a network has its own; build it with window_size=4"):
+        esc_arch.upscale_image(picture, source, window=4)
+    for take in (load_enlarger, esc_arch.load):
+        with pytest.raises(UserError, match="A window is given, which is for ESC-RIB; the weights are those of ESC:"):
+            take("esc.pth", window=8)
+        for wrong in (0, -8, 7.5, "8", True):
+            with pytest.raises(UserError, match="window must be a whole number of at least 1, got"):
+                take("rib.pth", window=wrong)
     assert export("rib.pth", "torchscript", window=8).difference <= 1e-4
 
 

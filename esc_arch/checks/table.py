@@ -304,7 +304,11 @@ SECTIONS: dict[str, dict[str, Option]] = {
     },
     "tile": {
         "tile_size": Option(
-            Whole(1), "side of a tile in LQ pixels, a multiple of the window", ESC, PARTS_MODELS, needed=(TRAIN, TEST)
+            Whole(1),
+            "side of a tile in LQ pixels; with multiples of the window, as tile_pad, windows lie as in the whole image",
+            ESC,
+            PARTS_MODELS,
+            needed=(TRAIN, TEST),
         ),
         "tile_pad": Option(
             Whole(0), "LQ pixels around a tile that are enlarged with it", ESC, PARTS_MODELS, needed=(TRAIN, TEST)

@@ -23,6 +23,8 @@ class Evaluation:
         tile: `tile_size` and `tile_pad`, LQ pixels: the padded image goes through the network in tiles of this size,
             each with as much around it. For large images; the edges of tiles show in the last bits (HAT, CVPR 2023).
         val: use_chop: parts of at most 200 LQ pixels a side, and 16 around each (HiT-SR, ECCV 2024).
+
+    Parts that are not whole windows are padded as the image is; their windows lie elsewhere than those of the image.
     """
 
     opt: dict[str, Any]
@@ -35,13 +37,16 @@ class Evaluation:
         """Enlarge `self.lq` (1, C, H, W) into `self.output` (1, C, S * H, S * W)."""
         lq = self.lq
         scale, (height, width) = self.opt.get("scale", 1), lq.shape[-2:]
-        pads_itself = getattr(self.get_bare_model(self.net_g), "pads_itself", False)
-        window = 1 if pads_itself else self.opt["network_g"].get("window_size", 1)
-        padded = pad_to_multiple(lq, window if isinstance(window, int) else 1)
         try:
+            padded = pad_to_multiple(lq, self._window())
             self.output = self._enlarge(padded, scale)[..., : height * scale, : width * scale]
         finally:
             self.lq = lq
+
+    def _window(self) -> int:
+        pads_itself = getattr(self.get_bare_model(self.net_g), "pads_itself", False)
+        window = 1 if pads_itself else self.opt["network_g"].get("window_size", 1)
+        return window if isinstance(window, int) else 1
 
     def _enlarge(self, image: torch.Tensor, scale: int) -> torch.Tensor:
         if tile := self.opt.get("tile"):
@@ -58,7 +63,7 @@ class Evaluation:
         return self._whole(image)
 
     def _whole(self, image: torch.Tensor) -> torch.Tensor:
-        self.lq = image
+        self.lq = pad_to_multiple(image, self._window())
         super().test()  # type: ignore[misc]
         return self.output
 

@@ -31,6 +31,7 @@ def upscale_image(
     scale: float | None = None,
     tile: int | None = None,
     self_ensemble: bool = False,
+    window: int | None = None,
 ) -> Pixels:
     """Enlarge one image.
 
@@ -45,19 +46,20 @@ def upscale_image(
         scale: any number from 1 on where the network is ESC+LTE; None takes the network's own.
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one, 64.
 
     Returns:
         the enlarged image, (S * H, S * W[, C]), rounded, of the same type.
 
     Raises:
-        UserError: the weights cannot be used, or not at this scale.
+        UserError: the weights cannot be used, or not at this scale or with this window.
         ValueError: the image has another shape, type or range.
     """
     image = _checked(image)
     flat = image.ndim == 2
     # a copy: numpy calls an axis of one pixel contiguous, whatever its stride, and torch refuses those below zero
     pixels = np.array(image[..., None] if flat else image, _computed_as(image.dtype), order="C")
-    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale).at_scale(scale)
+    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale, window=window).at_scale(scale)
     enlarged = enlarge_pixels(pixels, enlarger, tile)
     if image.dtype == bool:
         enlarged = enlarged >= 0.5

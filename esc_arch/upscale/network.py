@@ -145,7 +145,8 @@ def load_enlarger(
         self_ensemble: average over the eight symmetries of the square.
         half: the network will run in half precision.
         scale: of a network whose weights do not tell it; otherwise nothing depends on it.
-        window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one. A network knows its
+            own.
 
     Returns:
         the enlarger, on the CPU in single precision, or where the given network is.
@@ -154,12 +155,16 @@ def load_enlarger(
         UserError: there are no such weights, or they are not those of a network for RGB images.
     """
     if isinstance(weights, nn.Module):
+        if window is not None and window != getattr(weights, "window_size", None):
+            raise UserError(f"The window is {window}, but a network has its own; build it with window_size={window}.")
         return replace(_of_module(weights), self_ensemble=self_ensemble)
     file = weights_file(weights)
     tensors = read_weights(file)
     try:
         identity = identify_at(tensors, scale, window)
     except NotRecognisedError as error:
+        if window is not None:
+            raise UserError(f"{file}: a window is given, which is for ESC-RIB; leave it out.") from error
         enlarger = _of_spandrel(file, tensors, error, half)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error

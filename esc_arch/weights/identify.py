@@ -96,13 +96,16 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     return Identity(network, arguments, backend)
 
 
-def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, window: int | None = None) -> Identity:
-    """Do what `identify` does, with what the user of a command may have to say.
+def identify_at(
+    weights: Mapping[str, torch.Tensor], scale: float | None = None, window: int | None = None, **known: Any
+) -> Identity:
+    """Do what `identify` does, with what the user may have to say.
 
     Args:
         weights: names and tensors.
         scale: decides where the weights do not tell it, and is not looked at elsewhere.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
+        known: arguments of the network that are to be taken as given.
 
     Returns:
         the network and its arguments.
@@ -110,19 +113,24 @@ def identify_at(weights: Mapping[str, torch.Tensor], scale: float | None, window
     Raises:
         UserError: as `identify`; or a window is given, but the weights tell it.
     """
+    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
+        raise UserError(f"The window must be a whole number of at least 1, got {window!r}.")
     try:
-        identity = identify(weights)
+        identity = identify(weights, **known)
     except UndecidedError:
         if scale is None or scale != int(scale):
             raise
-        identity = identify(weights, upscaling_factor=int(scale))
+        identity = identify(weights, upscaling_factor=int(scale), **known)
     if window is None:
         return identity
     told = identity.arguments.get("window_size")
     if identity.network is not ESCRIB:
-        raise UserError(f"--window is for ESC-RIB; the weights are those of {identity.network.__name__}: leave it out.")
+        raise UserError(
+            f"A window is given, which is for ESC-RIB; the weights are those of {identity.network.__name__}: leave it "
+            "out."
+        )
     if identity.arguments["attn_type"] in ("FlashBias", "auto") and window != told:
-        raise UserError(f"--window is {window}, but the weights are made for windows of {told}: leave it out.")
+        raise UserError(f"The window is {window}, but the weights are made for windows of {told}: leave it out.")
     return replace(identity, arguments={**identity.arguments, "window_size": window})
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from esc_arch.common.errors import UserError
 from esc_arch.weights.files import read_weights
-from esc_arch.weights.identify import identify
+from esc_arch.weights.identify import identify, identify_at
 
 BUNDLED = Path(__file__).parent / "bundled"
 SUFFIX = ".safetensors"
@@ -64,12 +64,13 @@ def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
     return identify(weights, **known).build(weights)
 
 
-def load(name_or_path: str | os.PathLike[str], **known: Any) -> nn.Module:
+def load(name_or_path: str | os.PathLike[str], *, window: int | None = None, **known: Any) -> nn.Module:
     """Load a network: what it is, and all its arguments, are found out from the weights.
 
     Args:
         name_or_path: the name of weights that come with this package (see `bundled_names`), or the path of a checkpoint
             of the ESC family or of HiT-SR: `.pth` or `.safetensors`, in single or half precision.
+        window: side of the windows of ESC-RIB, which no weight tells; None for the published one, 64.
         known: arguments of the network that are to be taken as given, `attn_type="Naive"` for example.
 
     Returns:
@@ -77,10 +78,11 @@ def load(name_or_path: str | os.PathLike[str], **known: Any) -> nn.Module:
         images (B, 3, S * H, S * W), not clamped.
 
     Raises:
-        UserError: there is no such file or name, or no network fits its weights.
+        UserError: there is no such file or name, or no network fits its weights; or they tell another window.
     """
     file = weights_file(name_or_path)
     try:
-        return build(read_weights(file), **known)
+        weights = read_weights(file)
+        return identify_at(weights, window=window, **known).build(weights)
     except UserError as error:
         raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error
