@@ -15,8 +15,8 @@ from esc_arch.common.errors import UserError
 from esc_arch.pictures.formats import result_suffix
 from esc_arch.pictures.reading import read_picture
 from esc_arch.pictures.writing import check_target, write_picture
-from esc_arch.upscale.array import enlarge_pixels
 from esc_arch.upscale.network import load_enlarger
+from esc_arch.upscale.pixels import enlarge_pixels
 
 LIMIT = 10**6
 

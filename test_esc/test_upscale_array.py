@@ -16,7 +16,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 from esc_arch.layers.lte import sample_bilinear
 from esc_arch.layers.window import pad_to_multiple
-from esc_arch.upscale import array, memory, upscale_image
+from esc_arch.upscale import memory, pixels, upscale_image
 from esc_arch.upscale.network import Enlarger, bundled_of_scale, load_enlarger
 from esc_arch.weights import loading, write_weights
 
@@ -151,7 +151,7 @@ def test_numbers_that_overflow_are_refused() -> None:
 def test_networks_by_name_and_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).integers(0, 255, (13, 10, 3), np.uint8)
     monkeypatch.setattr(loading, "BUNDLED", tmp_path)
-    with pytest.raises(UserError, match=r"no weights for scale 3 come with this package \(there are none\)"):
+    with pytest.raises(UserError, match="no weights come with this package as it is installed"):
         bundled_of_scale(3)
     net = randomise(ESC(**TINY, upscaling_factor=3))
     write_weights(str(tmp_path / "ESC_tiny_x3.safetensors"), net.state_dict())
@@ -221,5 +221,5 @@ def test_missing_spandrel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_planes_are_the_only_thing_that_is_cut() -> None:
-    assert array._planes(np.zeros((2, 2, 4), np.uint8)) == [slice(0, 3)]
+    assert pixels._planes(np.zeros((2, 2, 4), np.uint8)) == [slice(0, 3)]
     assert isinstance(load_enlarger(Nearest()), Enlarger)

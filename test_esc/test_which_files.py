@@ -16,7 +16,7 @@ from PIL import Image
 from esc_arch.archs import ESC
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import DiskError
-from esc_arch.upscale import batch, jobs
+from esc_arch.upscale import jobs, work
 from esc_arch.upscale.__main__ import main
 from esc_arch.upscale.jobs import plan_jobs, try_places
 from esc_arch.weights import write_weights
@@ -41,7 +41,7 @@ def run(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> Any:
             code = int(stop.code or 0)
         told = capsys.readouterr()
         out = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
-        return code, told.out.strip(), told.err.splitlines(), out
+        return code, told.out.partition("; out, ")[0].strip(), told.err.splitlines(), out
 
     return command
 
@@ -192,7 +192,7 @@ def test_places_that_take_nothing_are_told_before_anything_is_computed(
     assert summary == "1 enlarged, 2 failed"
     assert any("out/c_x2.png is a folder" in error for error in errors)
     assert any("in/sub/b.png: out/sub cannot be made (out/sub is a file)" in error for error in errors)
-    monkeypatch.setattr(batch, "enlarge_pixels", None)  # nothing is computed
+    monkeypatch.setattr(work, "enlarge_to", None)  # nothing is computed
     for place in ("in/a.png/sub", "out/sub/a.png"):
         with pytest.raises(SystemExit):
             main(["in/c.png", "-o", place, "--weights", weights])

@@ -124,6 +124,11 @@ def read_png(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
     )
 
 
+def colour_chunks(picture: Picture) -> tuple[Chunk, ...]:
+    """Return the chunks that say how the colours of a PNG are meant."""
+    return tuple(chunk for chunk in picture.chunks if chunk[0] in _COLOUR)
+
+
 def has_colours_of_its_own(picture: Picture) -> bool:
     """Tell whether chunks that PNG alone has say that the colours are not those of sRGB."""
     found = dict(picture.chunks)

@@ -9,9 +9,9 @@ import numpy as np
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import cannot_write, replacing
 from esc_arch.pictures.encoding import QUALITY, encode, without_opaque_alpha
-from esc_arch.pictures.formats import FORMATS, WRITTEN
+from esc_arch.pictures.formats import FORMATS, WRITTEN, format_of
 from esc_arch.pictures.picture import Picture
-from esc_arch.pictures.png import has_colours_of_its_own
+from esc_arch.pictures.png import colour_chunks, has_colours_of_its_own
 
 LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
@@ -28,12 +28,21 @@ def check_target(file: str, picture: Picture, scale: float) -> None:
         UserError: the suffix is unknown, or the format has no alpha, no 16 bits, no pictures of this size, or
             no way to say what the colours mean.
     """
-    suffix = os.path.splitext(file)[1].lower()
-    if FORMATS.get(suffix) not in WRITTEN:
+    height, width = (round(scale * side) for side in picture.pixels.shape[:2])
+    check_format(file, written_format(file), picture, (height, width))
+
+
+def written_format(file: str) -> str:
+    """Return the format that the suffix of a file stands for.
+
+    Raises:
+        UserError: it is unknown, or one that is not written.
+    """
+    image_format = format_of(file)
+    if image_format not in WRITTEN:
         known = ", ".join(name for name, kind in FORMATS.items() if kind in WRITTEN)
         raise UserError(f"{file}: the suffix must be one of {known}.")
-    height, width = (round(scale * side) for side in picture.pixels.shape[:2])
-    check_format(file, FORMATS[suffix], picture, (height, width))
+    return image_format
 
 
 def check_format(name: str, image_format: str, picture: Picture, sides: tuple[int, int]) -> None:
@@ -61,6 +70,15 @@ def check_format(name: str, image_format: str, picture: Picture, sides: tuple[in
         raise UserError(
             f"{name}: a {image_format} {problem}; name the result (-o) with another suffix, or take --format png."
         )
+
+
+def without_metadata(picture: Picture) -> Picture:
+    """Leave out what belongs to a picture, but for what says how its colours and the shape of its pixels are meant."""
+    found = picture.resolution
+    shape = found if found and found.x != found.y else None
+    return Picture(
+        picture.pixels, picture.profile, resolution=shape, chunks=colour_chunks(picture), lossless=picture.lossless
+    )
 
 
 def write_picture(file: str, picture: Picture, quality: int = QUALITY) -> None:

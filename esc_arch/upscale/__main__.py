@@ -1,46 +1,116 @@
-"""Enlarge pictures: `python -m esc_arch.upscale INPUT ... -o OUT [--scale S] [--weights W] [...]`.
+"""Enlarge pictures: `python -m esc_arch.upscale INPUT ... -o OUT [--scale S | --size WxH | --longest N] [...]`.
 
-INPUT are files, folders (with all below them, links followed) and patterns. Results that are there already are left
-alone, so that the same command goes on after an interruption.
+INPUT are files, folders (with all below them, links followed) and patterns; `-` is a picture on standard input, and as
+OUT one on standard output. Results that are there already are left alone, so that the same command goes on after an
+interruption.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import sys
+import time
+from typing import TextIO
 
 import torch
+from tqdm import tqdm
 
 from esc_arch.common.arguments import factor, positive
 from esc_arch.common.ending import going_on_when_repeated
-from esc_arch.common.errors import UserError, one_sentence
-from esc_arch.upscale.batch import run_jobs
-from esc_arch.upscale.jobs import plan_jobs, try_places
-from esc_arch.upscale.network import bundled_of_scale, load_enlarger
+from esc_arch.common.errors import UserError, one_sentence, printable
+from esc_arch.pictures.formats import FORMATS, format_of
+from esc_arch.upscale.batch import conclusion, run_jobs
+from esc_arch.upscale.jobs import Job, Plan, plan_jobs, try_places
+from esc_arch.upscale.network import load_enlarger
+from esc_arch.upscale.reaching import Networks
+from esc_arch.upscale.sizes import Size, box
+from esc_arch.upscale.streams import STREAM, check_standard_output
+from esc_arch.upscale.work import DEFAULT_SCALE, Settings
 
-MAX_PIXELS = 100_000_000
-DEFAULT_SCALE = 2
+KINDS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "bmp": ".bmp", "avif": ".avif"}
+WITH_QUALITY = ("JPEG", "WEBP", "AVIF")
+QUALITIES = range(1, 101)
 
 
 @one_sentence
 def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 1 when a picture could not be enlarged."""
+    start = time.monotonic()
     args = _parse(argv)
+    _check(args)
     device = _choose_device(args.device)
-    weights = args.weights or bundled_of_scale(args.scale or DEFAULT_SCALE)
-    enlarger = load_enlarger(
-        weights, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
+    size = args.size or Size(scale=args.scale, longest=args.longest)
+    load = functools.partial(
+        load_enlarger, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
     )
-    enlarger = enlarger.at_scale(args.scale)
-    suffix = f"_x{enlarger.scale:g}" if args.suffix is None else args.suffix
-    plan = plan_jobs(args.inputs, args.output, suffix)
-    try_places(plan, args.output, args.overwrite)
-    enlarger = enlarger.to(device, args.fp16)
+    networks = Networks(args.weights, load)
+    plan = _plan(args, size, networks)
+    networks.move(device, args.fp16)
+    settings = Settings(
+        size,
+        args.tile,
+        args.overwrite,
+        args.max_pixels,
+        FORMATS[KINDS[args.format]] if args.format in KINDS else None,
+        args.quality,
+        args.lossless,
+        args.metadata == "keep",
+    )
+    messages = sys.stderr if args.output == STREAM else sys.stdout
     with going_on_when_repeated():
-        summary = run_jobs(plan, enlarger, tile=args.tile, overwrite=args.overwrite, max_pixels=args.max_pixels)
-    print(summary)
+        summary = run_jobs(plan, networks, settings, tell=functools.partial(_tell, messages) if args.stats else None)
+    print(conclusion(summary, args.output, start), file=messages)
     if summary.failed:
         sys.exit(1)
+
+
+def _tell(stream: TextIO, line: str) -> None:
+    tqdm.write(line, file=stream)
+
+
+def _plan(args: argparse.Namespace, size: Size, networks: Networks) -> Plan:
+    """Find out what is to be done, and whether the results can be written."""
+    if args.output == STREAM:
+        check_standard_output()
+    if STREAM in args.inputs:
+        plan = Plan([Job(STREAM, args.output)])
+    else:
+        label = size.label() if size.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
+        suffix = label if args.suffix is None else args.suffix
+        plan = plan_jobs(args.inputs, args.output, suffix, KINDS.get(args.format))
+    if args.output != STREAM:
+        try_places(plan, args.output, args.overwrite)
+    elif len(plan.jobs) + len(plan.problems) > 1:
+        raise UserError(f"-o -: standard output takes one picture, and there are {len(plan.jobs)}; name a folder.")
+    else:
+        plan.jobs = [Job(job.source, STREAM) for job in plan.jobs]
+    return plan
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Find what does not go together."""
+    if args.output is None:
+        if STREAM not in args.inputs:
+            raise UserError("-o: name a folder, or a file, for the results.")
+        args.output = STREAM
+    if STREAM in args.inputs:
+        if len(args.inputs) > 1:
+            raise UserError("- is one picture on standard input, and does not go with others.")
+        if args.output != STREAM and (format_of(args.output) is None or os.path.isdir(args.output)):
+            raise UserError(
+                f"-o: a picture from standard input has no name; {printable(args.output)} must be a file with the "
+                "suffix of a picture, or -."
+            )
+    kind = format_of(args.output)
+    chosen = FORMATS[KINDS[args.format]] if args.format in KINDS else None
+    if chosen and kind and kind != chosen and not os.path.isdir(args.output):
+        raise UserError(f"--format {args.format} does not go with -o {printable(args.output)}; leave one of them out.")
+    if args.quality is not None and args.lossless:
+        raise UserError("--quality and --lossless do not go together; leave one of them out.")
+    if args.quality is not None and (chosen or kind) not in (None, *WITH_QUALITY):
+        raise UserError(f"--quality: {chosen or kind} is never lossy; leave it out.")
 
 
 def _choose_device(name: str) -> str:
@@ -53,28 +123,40 @@ def _choose_device(name: str) -> str:
     return name
 
 
+def _quality(text: str) -> int:
+    number = positive(text)
+    if number not in QUALITIES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
+    return number
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m esc_arch.upscale", description="Enlarge pictures.")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder; or a file, for one picture")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern; - is standard input")
     parser.add_argument(
-        "--scale",
-        type=factor,
-        help="enlarge so many times, 2.7 too with weights of ESC+LTE (default: that of the weights, or 2)",
+        "-o", "--output", metavar="OUT", help="folder; or a file, for one picture; - is standard output"
     )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=factor, help="enlarge so many times (default: that of the weights, or 2)")
+    size.add_argument("--size", type=box, metavar="WxH", help="as large as fits into 3840x2160, or 3840x, or x2160")
+    size.add_argument("--longest", type=positive, metavar="PIXELS", help="of the longer side of the result")
     parser.add_argument("--weights", metavar="W", help="name of weights of this package, or a checkpoint")
     parser.add_argument(
         "--window", type=positive, metavar="PIXELS", help="of ESC-RIB, whose weights do not tell it (default: 64)"
     )
+    parser.add_argument("--format", choices=("keep", *KINDS), default="keep", help="of the results (default: keep)")
+    parser.add_argument("--quality", type=_quality, metavar="1-100", help="of JPEG, WebP and AVIF (default: 95)")
+    parser.add_argument("--lossless", action="store_true", help="WebP without a loss; no format that has one")
+    parser.add_argument("--metadata", choices=("keep", "none"), default="keep", help="EXIF, texts, ... (default: keep)")
+    parser.add_argument("--stats", action="store_true", help="a line for each picture: sizes, time, speed")
     parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
     parser.add_argument("--fp16", action="store_true", help="compute in half precision")
     parser.add_argument("--self-ensemble", action="store_true", help="average over eight symmetries: better, 8x slower")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--suffix", help="added to names (default: _x2 for scale 2, ...)")
+    parser.add_argument("--suffix", help="added to names (default: _x2 for scale 2, _3840x2160, ...)")
     parser.add_argument("--overwrite", action="store_true", help="make results anew that are there already")
-    parser.add_argument(
-        "--max-pixels", type=positive, default=MAX_PIXELS, help=f"refuse larger pictures (default: {MAX_PIXELS})"
-    )
+    most = Settings.max_pixels
+    parser.add_argument("--max-pixels", type=positive, default=most, help=f"refuse larger pictures (default: {most})")
     return parser.parse_args(argv)
 
 

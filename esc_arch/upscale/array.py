@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import gc
+import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.alpha import fill_hidden, is_hidden, restore_hidden
-from esc_arch.upscale.memory import choose_tile, fit_tile, free_memory, overlap_of
-from esc_arch.upscale.network import Enlarger, load_enlarger
-from esc_arch.upscale.tiles import Place, count_tiles, enlarge_in_tiles
+from esc_arch.pictures.picture import Pixels
+from esc_arch.upscale.network import load_enlarger
+from esc_arch.upscale.pixels import RANGES
+from esc_arch.upscale.reaching import enlarge_to, target_of
+from esc_arch.upscale.sizes import Size
 
-Pixels = np.ndarray[Any, Any]
-RANGES = {"uint8": 255, "uint16": 65535, "float32": 1}
 TAKEN = (*RANGES, "bool", "float16", "float64")
 BEYOND = 0.5  # how far float images may lie outside of [0, 1], as resampling leaves them; more is another range
 MODES = ("L", "LA", "RGB", "RGBA", "1", "I;16")  # of Pillow, whose pixels are what they seem
@@ -29,6 +26,8 @@ def upscale_image(
     weights: str | os.PathLike[str] | nn.Module,
     *,
     scale: float | None = None,
+    size: tuple[int | None, int | None] | None = None,
+    longest: int | None = None,
     tile: int | None = None,
     self_ensemble: bool = False,
     window: int | None = None,
@@ -43,27 +42,45 @@ def upscale_image(
             byte order and layout, writable or not; it is left as it is.
         weights: the name of weights that come with this package, the path of a checkpoint, or a network, which runs
             where it is and is left in evaluation mode; see `esc_arch.upscale.network.load_enlarger`.
-        scale: any number from 1 on where the network is ESC+LTE; None takes the network's own.
+        scale: any number from 1 on. ESC+LTE gives it at once; others enlarge as often as it takes, and what is more is
+            resized. None takes the network's own.
+        size: width and height of a box that the result fits into, either may be None; see `Size.of` for how sides
+            are rounded. What is smaller than the image is reached by resizing alone.
+        longest: pixels of the longer side of the result, likewise.
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one, 64.
 
     Returns:
-        the enlarged image, (S * H, S * W[, C]), rounded, of the same type.
+        the enlarged image, (H', W'[, C]), rounded, of the same type.
 
     Raises:
-        UserError: the weights cannot be used, or not at this scale or with this window.
-        ValueError: the image has another shape, type or range.
+        UserError: the weights cannot be used, do not enlarge, or not with this window.
+        ValueError: the image has another shape, type or range; or the size is none.
     """
     image = _checked(image)
     flat = image.ndim == 2
     # a copy: numpy calls an axis of one pixel contiguous, whatever its stride, and torch refuses those below zero
     pixels = np.array(image[..., None] if flat else image, _computed_as(image.dtype), order="C")
-    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale, window=window).at_scale(scale)
-    enlarged = enlarge_pixels(pixels, enlarger, tile)
+    wanted = _wanted(scale, size, longest)
+    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale, window=window)
+    enlarged = enlarge_to(pixels, enlarger, target_of(enlarger, wanted, pixels.shape[:2]), tile)
     if image.dtype == bool:
         enlarged = enlarged >= 0.5
     return (enlarged[..., 0] if flat else enlarged).astype(image.dtype, copy=False)
+
+
+def _wanted(scale: float | None, size: tuple[int | None, int | None] | None, longest: int | None) -> Size:
+    """Return what was asked for, or raise ValueError where it is no size, or several."""
+    if sum(value is not None for value in (scale, size, longest)) > 1:
+        raise ValueError("give one of scale, size and longest")
+    if scale is not None and not 1 <= scale < math.inf:
+        raise UserError(f"The scale must be at least 1, got {scale:g}.")
+    width, height = (None, None) if size is None else size
+    sides = [side for side in (width, height, longest) if side is not None]
+    if any(isinstance(side, bool) or int(side) != side or side < 1 for side in sides) or (size and not sides):
+        raise ValueError(f"sides must be whole numbers of at least 1, got {size or longest}")
+    return Size(scale, width, height, longest)
 
 
 def _computed_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -98,93 +115,3 @@ def _advice(image: Pixels) -> str:
     if image.dtype.kind in "iu" and image.dtype.name not in TAKEN:
         return "; if its numbers go up to 255, take image.astype('uint8')"
     return ""
-
-
-def enlarge_pixels(
-    pixels: Pixels,
-    enlarger: Enlarger,
-    tile: int | None = None,
-    on_start: Callable[[int], object] = lambda tiles: None,
-    on_tile: Callable[[], object] = lambda: None,
-) -> Pixels:
-    """Enlarge pixels, with smaller tiles where the memory does not suffice.
-
-    Colours of transparent pixels do not touch those of visible ones; where the result is
-    transparent, they are repeated.
-
-    Args:
-        pixels: (H, W, C), C from 1 to 4, of a type in RANGES.
-        enlarger: the network.
-        tile: side of a tile; None chooses it by the free memory.
-        on_start: called with the number of tiles, again where everything starts anew with smaller ones.
-        on_tile: called after every tile.
-
-    Returns:
-        (S * H, S * W, C), of the same type.
-
-    Raises:
-        UserError: the memory does not suffice for the smallest tiles either.
-    """
-    overlap = overlap_of(enlarger)
-    if tile is None:
-        tile = choose_tile(enlarger, pixels.shape[1], free_memory(str(enlarger.device)))
-    tile = fit_tile(enlarger, tile)
-    while True:
-        planes = _planes(pixels)
-        on_start(len(planes) * count_tiles(pixels.shape[0], pixels.shape[1], tile, overlap))
-        try:
-            return _enlarge_planes(pixels, planes, enlarger, tile, overlap, on_tile)
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-        # outside of the clause above, which keeps the tensors of the failed attempt alive
-        smaller = fit_tile(enlarger, tile // 2)
-        if smaller == tile:
-            raise UserError(f"there is not enough memory for tiles of {tile} pixels")
-        tile = smaller
-        gc.collect()
-
-
-def _planes(pixels: Pixels) -> list[slice]:
-    """Divide the channels into what is enlarged together: grey or colour, and alpha unless it is uniform."""
-    colours = 1 if pixels.shape[2] < 3 else 3
-    planes = [slice(0, colours)]
-    if pixels.shape[2] > colours and pixels[..., -1].min() != pixels[..., -1].max():
-        planes.insert(0, slice(colours, colours + 1))  # first: it tells which colours are seen
-    return planes
-
-
-def _enlarge_planes(
-    pixels: Pixels, planes: list[slice], enlarger: Enlarger, tile: int, overlap: int, on_tile: Callable[[], object]
-) -> Pixels:
-    height, width, channels = pixels.shape
-    whole = RANGES[pixels.dtype.name]
-    result = np.empty((*enlarger.enlarged(height, width), channels), pixels.dtype)
-    result[..., -1] = pixels[0, 0, -1]  # alpha that is the same everywhere; else it is overwritten
-
-    def enlarge(part: torch.Tensor, place: Place) -> torch.Tensor:
-        grey = part.shape[1] == 1
-        enlarged = enlarger(part.expand(-1, 3, -1, -1).float() / whole, place)
-        on_tile()
-        return enlarged.mean(dim=1, keepdim=True) if grey else enlarged
-
-    transparent = len(planes) > 1 and is_hidden(pixels[..., -1], whole).any()
-    for plane in planes:
-        source = fill_hidden(pixels, whole) if transparent and plane.start == 0 else pixels[..., plane]
-        image = torch.from_numpy(np.require(source, requirements=["C", "W"])).permute(2, 0, 1)[None]
-        top = 0
-        for rows in enlarge_in_tiles(image, enlarge, enlarger.enlarged(height, width), tile, overlap):
-            rows = rows[0].permute(1, 2, 0).mul_(whole)
-            target = result[top : top + rows.shape[0], :, plane]
-            target[:] = (rows if whole == 1 else rows.round_()).clamp_(0, whole).numpy()
-            if transparent and plane.start == 0:
-                alpha = result[top : top + rows.shape[0], :, -1]
-                restore_hidden(target, alpha, pixels[..., plane], top, (result.shape[0], result.shape[1]), whole)
-            top += rows.shape[0]
-    return result
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "allocate memory", "not enough memory")
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(word in str(error).lower() for word in words)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from esc_arch.common.errors import UserError, printable
-from esc_arch.common.whole_files import DiskError
+from esc_arch.common.errors import printable
 from esc_arch.pictures.finding import in_words
-from esc_arch.pictures.picture import Picture
-from esc_arch.pictures.reading import read_picture
-from esc_arch.pictures.writing import check_target, write_picture
-from esc_arch.upscale.array import enlarge_pixels
-from esc_arch.upscale.jobs import Job, Plan
-from esc_arch.upscale.memory import free_memory
-from esc_arch.upscale.network import Enlarger
+from esc_arch.upscale import work as steps
+from esc_arch.upscale.jobs import Plan
+from esc_arch.upscale.memory import most_together
+from esc_arch.upscale.pipeline import Pipeline
+from esc_arch.upscale.reaching import Networks
+from esc_arch.upscale.streams import INPUT, OUTPUT, STREAM
+from esc_arch.upscale.work import Settings, Work
 
 LONGEST_LABEL = 40  # characters of a name beside the bar
-ENCODING = 2  # bytes that writing takes for each byte of the result
+TOGETHER = 16  # pictures of one size that go through a network on a GPU at once
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Summary:
 
     Attributes:
         done: results that were written.
+        resized: how many of them needed no network, since the pictures were large enough.
         there: results that were there already.
         failed: why pictures were not enlarged.
         passed: how many files were no pictures, by kind.
@@ -37,13 +40,16 @@ class Summary:
     """
 
     done: list[str] = field(default_factory=list)
+    resized: int = 0
     there: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)
     left: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{len(self.done)} enlarged"]
+        parts = [f"{len(self.done) - self.resized} enlarged"]
+        if self.resized:
+            parts.append(f"{self.resized} only resized (no larger than they were)")
         if self.there:
             parts.append(f"{len(self.there)} there already (--overwrite makes them anew)")
         if self.failed:
@@ -55,38 +61,108 @@ class Summary:
         return ", ".join(parts)
 
 
-def run_jobs(plan: Plan, enlarger: Enlarger, *, tile: int | None, overwrite: bool, max_pixels: int) -> Summary:
-    """Enlarge pictures one by one; name those that cannot be, and go on. A disk that takes nothing more ends it.
+def run_jobs(
+    plan: Plan,
+    networks: Networks,
+    settings: Settings,
+    *,
+    tell: Callable[[str], object] | None = None,
+    overlap: bool = True,
+    together: int | None = None,
+) -> Summary:
+    """Enlarge pictures; name those that cannot be, and go on. A disk that takes nothing more ends it.
 
     Args:
         plan: what to read and to write.
-        enlarger: the network.
-        tile: side of a tile, None to choose it for every picture.
-        overwrite: write results that are there already once more.
-        max_pixels: the largest picture that is read.
+        networks: what enlarges.
+        settings: how.
+        tell: what to do with a line about each picture that is done; None for nothing.
+        overlap: read and write while the network computes.
+        together: pictures of one size that are computed at once; None for 1 on a CPU, and TOGETHER elsewhere.
 
     Returns:
         what became of them.
     """
     summary = Summary(passed=plan.passed)
+    for source, problem in plan.problems.items():
+        _note(summary, source, problem)
     with tqdm(total=len(plan.jobs), unit="picture", disable=None) as bar:
-        for source, problem in plan.problems.items():
-            _note(summary, source, problem)
-        for number, job in enumerate(plan.jobs):
-            try:
-                if os.path.exists(job.target) and not overwrite:
-                    summary.there.append(job.target)
-                else:
-                    _run(job, enlarger, tile, max_pixels)
-                    summary.done.append(job.target)
-            except DiskError as error:
-                _note(summary, job.source, _reason(job, error))
-                summary.left = len(plan.jobs) - number - 1
-                break
-            except (UserError, RuntimeError, OSError, MemoryError) as error:  # of a network, what it cannot take
-                _note(summary, job.source, _reason(job, error))
-            bar.update()
+        finished = 0
+        works = (Work(number, job) for number, job in enumerate(plan.jobs))
+        with closing(run_works(works, networks, settings, overlap=overlap, together=together)) as ended:
+            for work in ended:
+                finished += 1
+                add(summary, work, tell)
+                bar.update()
+    summary.left = len(plan.jobs) - finished
     return summary
+
+
+def run_works(
+    works: Iterable[Work], networks: Networks, settings: Settings, *, overlap: bool = True, together: int | None = None
+) -> Generator[Work, None, None]:
+    """Enlarge pictures and yield them in order when each has come to its end; see `run_jobs`."""
+    pipeline = Pipeline(
+        works,
+        lambda work: work.attempt(lambda: steps.read(work, networks, settings)),
+        lambda work: work.attempt(lambda: steps.write(work, settings)),
+        together=together or (1 if networks.device == "cpu" else TOGETHER),
+        overlap=overlap,
+    )
+    try:
+        for group in pipeline.groups():
+            _enlarge(group, settings, pipeline)
+            for work in group:
+                pipeline.hand_over(work)
+            yield from pipeline.finished()
+        pipeline.end()
+        yield from pipeline.finished()
+    finally:
+        pipeline.close()
+
+
+def add(summary: Summary, work: Work, tell: Callable[[str], object] | None) -> None:
+    """Add a picture to a summary, tell its problem, and perhaps a line about it."""
+    if work.problem is not None:
+        _note(summary, work.job.source, work.reason())
+    elif work.there:
+        summary.there.append(work.job.target)
+    else:
+        summary.done.append(work.job.target)
+        summary.resized += work.is_only_resized
+        if tell:
+            tell(line_of(work))
+
+
+def line_of(work: Work) -> str:
+    """Say how large a picture was, how large it is, and how long that took."""
+    (height, width), (rows, columns) = work.sides, work.target
+    speed = rows * columns / 1e6 / max(work.seconds, 1e-9)
+    source = INPUT if work.job.source == STREAM else printable(work.job.source)
+    return (
+        f"{source}: {width} x {height} to {columns} x {rows} in {duration(work.seconds)}, "
+        f"{speed:.3g} megapixels a second"
+    )
+
+
+def conclusion(summary: Summary, output: str, start: float) -> str:
+    """Say what became of the pictures, where the results are, and how long it took.
+
+    Args:
+        summary: what became of them.
+        output: folder or file.
+        start: of `time.monotonic`.
+    """
+    where = OUTPUT if output == STREAM else printable(output)
+    return f"{summary}; {where}, {duration(time.monotonic() - start)}"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took: 0.52 s, 41 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _note(summary: Summary, source: str, message: str) -> None:
@@ -94,32 +170,17 @@ def _note(summary: Summary, source: str, message: str) -> None:
     tqdm.write(f"Error: {message}", file=sys.stderr)
 
 
-def _reason(job: Job, error: BaseException) -> str:
-    """Say on one line what happened to a picture, whatever is in its name."""
-    text, source = str(error), printable(job.source)
-    for path in (job.source, job.target):
-        text = text.replace(path, printable(path))
-    text = printable(text.partition("\n")[0]) or type(error).__name__
-    return text if source in text else f"{source}: {text}"
-
-
-def _run(job: Job, enlarger: Enlarger, tile: int | None, max_pixels: int) -> None:
-    picture = read_picture(job.source, max_pixels)
-    check_target(job.target, picture, enlarger.scale)
-    _check_memory(picture, enlarger.scale)
-    with tqdm(
-        unit="tile", leave=False, disable=None, desc=printable(os.path.basename(job.source))[:LONGEST_LABEL]
-    ) as bar:
-        pixels = enlarge_pixels(
-            picture.pixels, enlarger, tile, on_start=lambda tiles: bar.reset(tiles), on_tile=lambda: bar.update()
-        )
-    write_picture(job.target, replace(picture, pixels=pixels))
-
-
-def _check_memory(picture: Picture, scale: float) -> None:
-    """Raise UserError where the result, and what writes it, do not fit into memory, and the process might be ended."""
-    needed, free = scale**2 * picture.pixels.nbytes * (1 + ENCODING), free_memory()
-    if needed > free:
-        raise UserError(
-            f"the result takes {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free; cut the picture"
-        )
+def _enlarge(group: list[Work], settings: Settings, pipeline: Pipeline) -> None:
+    if len(group) > 1:
+        most = min(most_together(work.enlarger, work.sides, settings.tile) for work in group)
+        while len(group) > 1 and most > 1 and steps.enlarge_alike(group[:most]):
+            group = group[most:]
+    for work in group:
+        with tqdm(
+            unit="tile", leave=False, disable=None, desc=printable(os.path.basename(work.job.source))[:LONGEST_LABEL]
+        ) as bar:
+            work.attempt(
+                lambda work=work, bar=bar: steps.enlarge(  # type: ignore[misc]
+                    work, settings, lambda tiles: bar.reset(tiles), lambda: bar.update(), pipeline.wait_until_written
+                )
+            )

@@ -42,7 +42,7 @@ class Plan:
     passed: Counter[str] = field(default_factory=Counter)
 
 
-def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> Plan:
+def plan_jobs(inputs: Sequence[str], output: str, suffix: str, kind: str | None = None) -> Plan:
     """Find the pictures and name the results.
 
     Folders are searched recursively, and the tree below them is repeated; links are followed, and every name is a
@@ -53,6 +53,7 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> Plan:
         inputs: files, folders and patterns.
         output: a folder; or, for a single file, the file to write, if it has the suffix of a picture.
         suffix: added to the names.
+        kind: suffix of all results, such as .png; None for that of each picture.
 
     Returns:
         what is to be done.
@@ -76,7 +77,7 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str) -> Plan:
             )
         jobs = [Job(source, output) for source, _ in found.pictures]
     else:
-        jobs = [Job(source, _target(relative, output, suffix)) for source, relative in found.pictures]
+        jobs = [Job(source, _target(relative, output, suffix, kind)) for source, relative in found.pictures]
     plan.jobs = _without_results(jobs, plan.passed)
     _check_overwriting(plan.jobs)
     for job in plan.jobs:
@@ -154,9 +155,9 @@ def _find(inputs: Sequence[str], output: str) -> Found:
     return found
 
 
-def _target(relative: str, output: str, suffix: str) -> str:
-    stem, kind = os.path.splitext(relative)
-    return os.path.join(output, stem + suffix + result_suffix(kind))
+def _target(relative: str, output: str, suffix: str, kind: str | None) -> str:
+    stem, own = os.path.splitext(relative)
+    return os.path.join(output, stem + suffix + (kind or result_suffix(own)))
 
 
 def _entry(path: str) -> str:

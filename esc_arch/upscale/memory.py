@@ -55,14 +55,32 @@ def choose_tile(enlarger: Enlarger, width: int, free: int) -> int:
     Returns:
         a multiple of the grid, at least twice the overlap.
     """
-    widest = max((weight.shape[0] for weight in enlarger.network.parameters() if weight.dim() > 1), default=3)
-    per_pixel = enlarger.dtype.itemsize * (16 * widest + 64 * enlarger.scale**2)
+    per_pixel = _per_pixel(enlarger)
     per_row = 2 * 3 * 4 * width * enlarger.scale**2  # float32, and once more while it is rounded
     budget = SHARE * free
     tile = LARGEST
     while tile > SMALLEST and tile**2 * per_pixel + tile * per_row > budget:
         tile -= 32
     return fit_tile(enlarger, tile)
+
+
+def most_together(enlarger: Enlarger, sides: tuple[int, int], tile: int | None) -> int:
+    """Return how many images of a size fit into memory at once, none of them in tiles.
+
+    Args:
+        enlarger: the network.
+        sides: H, W.
+        tile: side of a tile that was asked for.
+    """
+    if max(sides) > (tile or LARGEST):
+        return 1
+    return max(int(SHARE * free_memory(str(enlarger.device)) / (sides[0] * sides[1] * _per_pixel(enlarger))), 1)
+
+
+def _per_pixel(enlarger: Enlarger) -> float:
+    """Estimate the bytes of a network for a pixel of the image."""
+    widest = max((weight.shape[0] for weight in enlarger.network.parameters() if weight.dim() > 1), default=3)
+    return enlarger.dtype.itemsize * (16 * widest + 64 * enlarger.scale**2)
 
 
 def fit_tile(enlarger: Enlarger, tile: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +22,12 @@ from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import weights_file
 
 LARGEST_WINDOW_OF_HIT_SR = 64
+_SCALE_IN_NAME = re.compile(r"_x([2-9])(?:_|$)")
 
 
 @dataclass(frozen=True)
 class Enlarger:
-    """Enlarges one image at a time.
+    """Enlarges images.
 
     Args:
         network: from (1, 3, H, W) in [0, 1] to (1, 3, S * H, S * W), or with the arguments of `ESCLTE.forward`.
@@ -81,14 +83,14 @@ class Enlarger:
 
     @torch.inference_mode()
     def __call__(self, image: torch.Tensor, place: Place | None = None) -> torch.Tensor:
-        """Enlarge an image, or a part of one.
+        """Enlarge an image, or a part of one; or several of one size.
 
         Args:
-            image: (1, 3, H, W) in [0, 1].
+            image: (N, 3, H, W) in [0, 1]; N is 1 with a network of any scale.
             place: where the pixels of the result are; None for a whole image.
 
         Returns:
-            (1, 3, H', W'), float32, clamped to [0, 1].
+            (N, 3, H', W'), float32, clamped to [0, 1].
 
         Raises:
             UserError: the network's numbers overflowed.
@@ -178,16 +180,23 @@ def load_enlarger(
 def bundled_of_scale(scale: float) -> str:
     """Name the weights for a scale that come with this package, the largest network where there are several.
 
+    Where there are none of that very scale, those are taken that reach it in the fewest steps, and of them those that
+    go the least beyond it.
+
     Raises:
-        UserError: there are none.
+        UserError: none come with this package.
     """
-    names = [name for name in bundled_names() if name.endswith(f"_x{scale:g}")]
-    if not names:
-        there = ", ".join(bundled_names()) or "there are none"
-        raise UserError(
-            f"--weights: no weights for scale {scale:g} come with this package ({there}); name a checkpoint."
-        )
-    return max(names, key=lambda name: os.path.getsize(weights_file(name)))
+    scales = {name: int(found[1]) for name in bundled_names() if (found := _SCALE_IN_NAME.search(name))}
+    if not scales:
+        raise UserError("--weights: no weights come with this package as it is installed; name a checkpoint.")
+
+    def cost(name: str) -> tuple[int, int, int]:
+        reached, steps = scales[name], 1
+        while reached < scale:
+            reached, steps = reached * scales[name], steps + 1
+        return steps, reached, -os.path.getsize(weights_file(name))
+
+    return min(scales, key=cost)
 
 
 def _of_identity(network: nn.Module, identity: Identity) -> Enlarger:
