@@ -85,7 +85,7 @@ def enlarge_together(pictures: list[Pixels], enlarger: Enlarger) -> list[Pixels]
     enlarged = enlarger(images.expand(-1, 3, -1, -1).float() / whole)
     if images.shape[1] == 1:
         enlarged = enlarged.mean(dim=1, keepdim=True)
-    rows = enlarged.permute(0, 2, 3, 1).mul_(whole)
+    rows = enlarged.permute(0, 2, 3, 1) * whole  # a tensor of inference mode itself cannot be changed in place
     results = (rows if whole == 1 else rows.round_()).clamp_(0, whole).cpu().numpy()
     return list(np.ascontiguousarray(results.astype(pictures[0].dtype)))
 
