@@ -17,6 +17,7 @@ from esc_arch.archs import ESC, ESCFP
 from esc_arch.fast import kernels, speedups, strips
 from esc_arch.fast.kernels import loading
 from esc_arch.fast.speedups import Speedups
+from esc_arch.layers.conv_attn import averaged_kernel
 
 
 @needs_kernels
@@ -36,6 +37,28 @@ def test_networks(monkeypatch: pytest.MonkeyPatch, network: type[nn.Module], sha
     assert [names.count(f"esc_arch::{name}") for name in ("conv_ffn", convolution)] == [6, 4]
     assert names.count("esc_arch::attend") > 2
     assert relative_difference(actual, expected) <= 1e-5
+
+
+@needs_kernels
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("origin", ["channels first", "rows of pixels", "a part of rows of pixels"])
+def test_however_images_lie_in_memory(batch: int, channels: int, origin: str) -> None:
+    """As decoded pictures do, too, whose stride from one image to the next is as it happens to be."""
+    if origin == "channels first":
+        x = torch.rand(batch, channels, 40, 30)
+    else:
+        pixels = torch.rand(batch, 40, 90, channels)[:, :, : 30 if origin.startswith("a part") else 90]
+        x = torch.stack([*pixels.permute(0, 3, 1, 2)]) if batch > 1 else pixels[0].permute(2, 0, 1)[None]
+    net = randomise(ESC(n_blocks=1, conv_blocks=2)).eval()
+    net.proj = randomise(nn.Conv2d(channels, 64, 3, padding=1))
+    net.channels = channels
+    with torch.no_grad(), Watch() as watch:
+        features = net.extract(x, averaged_kernel(net.plk_filter))
+    with torch.no_grad(), speedups.use(Speedups.none()):
+        assert relative_difference(features, net.extract(x, averaged_kernel(net.plk_filter))) <= 1e-5
+    assert watch.names.count("esc_arch::conv_ffn") == 3
+    assert watch.names.count("esc_arch::large_kernel") == 2
 
 
 def test_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from esc_arch.fast import speedups
 from esc_arch.fast.allocator import keep_freed_memory
+from esc_arch.fast.strips import channels_last
 from esc_arch.layers.trunk import ESCTrunk
 
 
@@ -18,5 +19,5 @@ def extract(
     """Do what the `extract` of `ESCTrunk` does, with channels last in memory: convolutions hand it on."""
     if x.device.type == "cpu" and x.dim() == 4 and speedups.active().channels_last:
         keep_freed_memory()
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
     return definition(trunk, x, kernel)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.fast import compiled_ffn, compiled_large_kernel, speedups
-from esc_arch.fast.strips import Assembly, Strip, convolve_rows, cut, memory_format
+from esc_arch.fast.strips import Assembly, Strip, channels_last, convolve_rows, cut, memory_format
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
@@ -35,6 +35,8 @@ def in_steps(
     """Do what the `forward` of `ESCBlock` does."""
     if not may_bypass(block):
         return definition(block, x, kernel)
+    if x.device.type == "cpu" and speedups.active().channels_last:
+        x = channels_last(x)  # where one channel came in, the layout of the features was left to chance
     skip = x
     x = ffn_step(x, block.ln_proj, block.proj)
     x = attention_step(x, block.ln_attn, block.attn)

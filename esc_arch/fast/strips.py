@@ -133,3 +133,14 @@ def memory_format(x: torch.Tensor) -> torch.memory_format:
     """Tell the memory format of a batch of images."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """Lay images (B, C, H, W) out with their channels last in memory, and strides that say so.
+
+    Along an axis of one element any stride will do, and `contiguous` leaves it: a single picture that comes from
+    (H, W, C) has one with which convolutions do not take it for one with channels last.
+    """
+    _, channels, height, width = x.shape
+    strides = height * width * channels, 1, width * channels, channels
+    return x if x.stride() == strides else x.clone(memory_format=torch.channels_last)

@@ -43,7 +43,7 @@ class WindowAttention(nn.Module):
     def new_positions(self) -> None:
         """Create the weights of the bias."""
         sides = 2 * self.window_size - 1
-        self.relative_position_bias = nn.Parameter(0.001 * torch.randn(self.num_heads, sides**2))
+        self.relative_position_bias = nn.Parameter(nn.init.normal_(torch.empty(self.num_heads, sides**2), std=0.001))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Attend within the windows of `x` (B, C, H, W); the result has the same shape."""

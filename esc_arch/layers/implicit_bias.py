@@ -72,10 +72,10 @@ class ImplicitBiasAttention(WindowAttention):
         require(n_freqs >= 0, f"rib_n_freqs must not be negative, got {n_freqs}")
         self.n_freqs = 0 if siren else n_freqs
         self.siren = siren
-        self.to_hidden = nn.Parameter(0.05 * torch.randn(2 + 4 * self.n_freqs, hidden_dim))
+        self.to_hidden = nn.Parameter(nn.init.normal_(torch.empty(2 + 4 * self.n_freqs, hidden_dim), std=0.05))
         self.hidden_b = nn.Parameter(torch.zeros(1, hidden_dim))
-        self.to_q = nn.Parameter(0.05 * torch.randn(num_heads, hidden_dim, rank))
-        self.to_k = nn.Parameter(0.05 * torch.randn(num_heads, hidden_dim, rank))
+        self.to_q = nn.Parameter(nn.init.normal_(torch.empty(num_heads, hidden_dim, rank), std=0.05))
+        self.to_k = nn.Parameter(nn.init.normal_(torch.empty(num_heads, hidden_dim, rank), std=0.05))
 
     def new_positions(self) -> None:
         """Create nothing here: the weights come later, when their sizes are known."""

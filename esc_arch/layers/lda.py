@@ -45,7 +45,9 @@ class LocalDeformableUpsampler(nn.Module):
             nn.SiLU(),
             nn.Conv2d(part, 2 * SIDE**2, 3, padding=1),
         )
-        self.relative_position_bias_table = nn.Parameter(0.02 * torch.randn(1, 1, 1, SIDE**2, reduced))
+        self.relative_position_bias_table = nn.Parameter(
+            nn.init.normal_(torch.empty(1, 1, 1, SIDE**2, reduced), std=0.02)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge `x` (B, C, H, W) to (B, C, S * H, S * W)."""

@@ -14,7 +14,6 @@ from esc_arch.pictures.metadata import resources_of_iptc, with_resolution
 from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
 from esc_arch.pictures.profiles import pixels_to_srgb
-from esc_arch.pictures.tiff_writing import write_tiff
 
 QUALITY = 95
 _SEGMENT = 65_533  # bytes of a segment of JPEG, without its marker and its length
@@ -40,6 +39,8 @@ def encode(stream: BinaryIO, picture: Picture, image_format: str, quality: int =
     if image_format == "PNG":
         stream.writelines(write_png(picture))
     elif image_format == "TIFF":
+        from esc_arch.pictures.tiff_writing import write_tiff  # which brings a library of its own
+
         write_tiff(stream, picture)
     elif image_format == "JPEG":
         _write_jpeg(stream, picture, quality)

@@ -14,7 +14,6 @@ from esc_arch.pictures.formats import FORMATS, HEAD, sniff
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import read_png
 from esc_arch.pictures.pnm import read_pnm
-from esc_arch.pictures.tiff import read_tiff
 
 READ = sorted(set(FORMATS.values()))
 
@@ -92,6 +91,8 @@ def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Pic
     if kind == "PPM":
         return read_pnm(file, stream.read(), check)
     if kind == "TIFF":
+        from esc_arch.pictures.tiff import read_tiff  # which brings a library of its own
+
         return read_tiff(file, stream, check)
     # from memory: a damaged file may ask for more bytes than there are, and a file would make room for them first
     return read_with_pillow(file, io.BytesIO(stream.read()), kind, check)

@@ -16,6 +16,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.layers.attention import set_backend
 from esc_arch.layers.backend import ATTN_TYPES
 from esc_arch.layers.upsample_head import MARK, Mark
+from esc_arch.weights.blueprint import blueprint
 from esc_arch.weights.infer import recognise
 from esc_arch.weights.shapes import Arguments, Shapes, UndecidedError
 
@@ -81,8 +82,7 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
         if inferred.get("attn_type", "auto") not in ATTN_TYPES and known.get("attn_type") in ATTN_TYPES:
             backend, known = known["attn_type"], {name: known[name] for name in known if name != "attn_type"}
         arguments = {**inferred, **known}
-        with torch.device("meta"):  # no memory, whatever the shapes are
-            built = network(**arguments)
+        built = blueprint(network, arguments)
     except UserError:
         raise
     except KeyError as error:

@@ -1,0 +1,63 @@
+"""Networks without numbers: what names and shapes their weights have, in no memory and little time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_FILLED = {torch.rand, torch.randn, torch.zeros, torch.ones}
+_IN_PLACE = {"zero_", "fill_", "normal_", "uniform_", "clamp_", "mul_", "add_", "copy_", "__setitem__"}
+_ELEMENTWISE = {"add", "sub", "mul", "div", "neg", "exp", "expm1", "log", "clamp"}
+
+
+def blueprint(network: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network on the device `meta`, whatever its shapes are; nothing can be computed with it.
+
+    For arithmetic on that device torch imports its compiler and SymPy, which takes as long as enlarging a picture. So
+    what has no influence on shapes is left out.
+    """
+    with torch.device("meta"), _Numberless():
+        return network(**arguments)
+
+
+class _Numberless(TorchFunctionMode):
+    """Gives tensors of the right shape where only their numbers would be computed."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", None)
+        if func in _FILLED:
+            return torch.empty(*args, **kwargs)
+        if func is torch.arange and not kwargs:
+            return torch.empty(len(range(*map(int, args))))
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        if name in _IN_PLACE:
+            return args[0]
+        if name in _ELEMENTWISE:
+            shapes = [tuple(arg.shape) for arg in args if isinstance(arg, torch.Tensor)]
+            return torch.empty(np.broadcast_shapes(*shapes))
+        if func is torch.stack:
+            return _stacked(*args, **kwargs)
+        if name == "repeat":
+            return _repeated(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _stacked(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    shape = list(tensors[0].shape)
+    shape.insert(dim if dim >= 0 else dim + len(shape) + 1, len(tensors))
+    return torch.empty(shape)
+
+
+def _repeated(tensor: torch.Tensor, *repeats: int) -> torch.Tensor:
+    times: Sequence[int] = repeats[0] if isinstance(repeats[0], Sequence) else repeats
+    shape = (1,) * (len(times) - tensor.dim()) + tuple(tensor.shape)
+    return torch.empty([side * count for side, count in zip(shape, times, strict=True)])
