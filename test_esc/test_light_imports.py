@@ -16,10 +16,26 @@ from torch import nn
 
 from esc_arch.weights.blueprint import blueprint
 
-HEAVY = (
-    "torch._dynamo torch._inductor sympy triton torchvision basicsr cv2 scipy matplotlib skimage lmdb pandas yaml onnx"
-    " onnxruntime spandrel fvcore tifffile"
-).split()
+HEAVY = [
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "triton",
+    "torchvision",
+    "basicsr",
+    "cv2",
+    "scipy",
+    "matplotlib",
+    "skimage",
+    "lmdb",
+    "pandas",
+    "yaml",
+    "onnx",
+    "onnxruntime",
+    "spandrel",
+    "fvcore",
+    "tifffile",
+]
 
 
 def imported(code: str, *arguments: str) -> set[str]:
