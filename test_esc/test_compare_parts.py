@@ -20,6 +20,8 @@ from esc_arch.common import machine
 from esc_arch.compare import flops, plot, table
 from esc_arch.compare.__main__ import _input_size, _parse
 from esc_arch.compare.options import read_rows
+from esc_arch.layers.attentive_state_space import AttentiveStateSpace
+from esc_arch.layers.ss2d import SS2D
 
 VARIANTS: dict[str, Any] = {
     "ESC": lambda scale: ESC(upscaling_factor=scale),
@@ -70,6 +72,36 @@ def test_macs_of_a_network_that_reads_values() -> None:
             return nn.functional.scaled_dot_product_attention(x, x, x)
 
     assert flops.count_macs(Reader(), 16, 8) == 2 * 3 * 16 * 16 * 8
+
+
+def test_macs_of_scans_by_hand() -> None:
+    """Per pixel: the maps of the layers, five for each normalised element, and two for each state of each channel."""
+    four = 3 * 10 + 9 * 5 + 4 * 5 * (1 + 2 * 7) + 4 * 1 * 5 + 2 * 4 * 5 * 7 + 5 * 5 + 5 * 3
+    assert flops.count_macs(SS2D(3, states=7, expand=5 / 3), 6, 10) == 6 * 10 * four
+
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = AttentiveStateSpace(3, 5, states=7, num_tokens=4, rank=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x, torch.ones(2, 7, device=x.device))
+
+    one = 3 * 1 + 1 * 4 + 3 * 5 + 9 * 5 + 5 * (1 + 2 * 7) + 1 * 5 + 2 * 5 * 7 + 5 * 5 + 5 * 3
+    prompts = 4 * 2 * 7
+    assert flops.count_macs(Attentive(), 6, 10) == 6 * 10 * one + prompts
+
+
+def test_macs_of_a_scan_where_the_meta_device_does_not_serve() -> None:
+    class Reader(SS2D):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x * float(x.max()))
+
+    network = Reader(3, states=7, expand=5 / 3)
+    with torch.no_grad():
+        expected = network(torch.ones(1, 3, 6, 10))
+        assert flops.count_macs(network, 6, 10) == flops.count_macs(SS2D(3, states=7, expand=5 / 3), 6, 10)
+        assert torch.equal(network(torch.ones(1, 3, 6, 10)), expected), "scans are computed again afterwards"
 
 
 def test_input_size() -> None:

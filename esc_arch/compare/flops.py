@@ -3,7 +3,8 @@
 The convention is fvcore's: one per multiply-accumulate of convolutions and matrix products, attention included, five
 per element of a normalisation with weights (four without), two of a batch norm, and one of global average pooling.
 Interpolation, which fvcore counts in part, and all element-wise operations are free. Unlike fvcore's tracer, PyTorch's
-counter sees fused attention.
+counter sees fused attention. A selective scan, which fvcore does not see at all, counts two for each state of each
+channel at each step: the decayed state is one, h = decay * h + input, and reading it another, y = y + c * h.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from esc_arch.fast import speedups
 from esc_arch.fast.speedups import Speedups
+from esc_arch.layers.seam import replaced
+from esc_arch.layers.selective_scan import selective_scan
 
 CONVENTION = (
     "multiply-accumulates, counted as fvcore does: one per multiply-accumulate of convolutions, matrix products and "
-    "attention (PyTorch's counter, which counts two, halved), five per element of a layer norm"
+    "attention (PyTorch's counter, which counts two, halved), five per element of a layer norm; selective scans, which "
+    "fvcore leaves out, with two per state and step"
 )
+SCAN = 2  # multiply-accumulates of a state in a step
 Shape = torch.Size
 aten = torch.ops.aten
 
@@ -52,13 +57,23 @@ def count_macs(network: nn.Module, height: int, width: int) -> int:
 
 
 def _count(network: nn.Module, image: torch.Tensor) -> int:
+    scanned = 0
+
+    def count_scan(definition: Callable[..., torch.Tensor], u: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        nonlocal scanned
+        scanned += SCAN * u.numel() * others[1].shape[1]
+        if u.is_meta:  # no need to go through it step by step
+            return torch.empty_like(u, dtype=torch.promote_types(u.dtype, torch.float32))
+        return definition(u, *others)
+
     with (
         torch.no_grad(),
         speedups.use(Speedups.none()),
+        replaced(selective_scan, count_scan),
         FlopCounterMode(display=False, custom_mapping=_further_operators()) as counter,
     ):
         network.eval()(image)
-    return counter.get_total_flops() // 2
+    return counter.get_total_flops() // 2 + scanned
 
 
 def _further_operators() -> dict[Any, Callable[..., int]]:

@@ -12,7 +12,8 @@ Nothing in this folder knows which ways there are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
@@ -54,3 +55,14 @@ def replace(marked: Callable[P, R], way: Callable[Concatenate[Callable[P, R], P]
     if marked not in _WAYS:
         raise ValueError(f"{getattr(marked, '__qualname__', marked)} is not replaceable")
     _WAYS[marked] = way
+
+
+@contextmanager
+def replaced(marked: Callable[P, R], way: Callable[Concatenate[Callable[P, R], P], R]) -> Iterator[None]:
+    """Let `way` take the place of `marked` within a `with` block; `replace` says the rest."""
+    before = _WAYS.get(marked)
+    replace(marked, way)
+    try:
+        yield
+    finally:
+        _WAYS[marked] = before

@@ -21,10 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from esc_arch.layers.seam import replaceable
+
 BUDGET = 2**27  # bytes of the states of a segment; a few times that is kept while its gradients are computed
 SHORTEST = 64  # positions of a segment
 
 
+@replaceable
 def selective_scan(
     u: torch.Tensor, delta: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, d: torch.Tensor
 ) -> torch.Tensor:
