@@ -85,7 +85,7 @@ def test_every_format_keeps_what_it_can_hold(tmp_path: Path, suffix: str, channe
     if suffix == ".png":
         check_target(target, picture, 1)
     else:
-        with pytest.raises(UserError, match="what the colours of this PNG mean"):
+        with pytest.raises(UserError, match="what the colours of this picture mean"):
             check_target(target, picture, 1)
         check_target(target, replace(picture, chunks=picture.chunks[-1:]), 1)
     try:

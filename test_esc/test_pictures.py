@@ -155,7 +155,7 @@ def truncated(image_format: str) -> bytes:
     ("name", "content", "message"),
     [
         ("empty.png", b"", "is empty"),
-        ("text.jpg", b"this is no picture", "is none of AVIF, BMP, GIF, HEIF, JPEG"),
+        ("text.jpg", b"this is no picture", "is none of AVIF, BMP, DDS, GIF, HEIF, ICO, JPEG"),
         (
             "script.png",
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",

@@ -1,8 +1,9 @@
-"""Reading the formats that Pillow decodes: JPEG, WebP, BMP, AVIF, GIF, JPEG 2000, PNM, HEIC and JPEG XL."""
+"""Reading the formats that Pillow decodes: JPEG, WebP, BMP, AVIF, GIF, JPEG 2000, HEIC, JPEG XL, and older ones."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +13,11 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
 from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, read_belongings
 from esc_arch.pictures.metadata import (
+    PHOTOSHOP,
     clean_exif,
     clean_xmp,
     iptc_of_resources,
@@ -22,6 +25,7 @@ from esc_arch.pictures.metadata import (
     orientation_of,
     resolution_of,
 )
+from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
 from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
@@ -29,7 +33,6 @@ from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
-_IPTC = 0x0404
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
 
 
@@ -73,19 +76,23 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         UserError: a library is missing, the picture is an animation, or has another range of numbers.
         Exception: it is damaged.
     """
+    if image_format == "WEBP":
+        stream = io.BytesIO(with_true_length(stream.read()))
     with open_image(file, stream, image_format) as image:
         check(image.width, image.height)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image_format not in _ALONE:
             raise UserError(f"{file} is an animation of {frames} frames; enlarge its frames one by one.")
+        position = stream.tell()
+        stream.seek(0)
+        data = stream.read()
+        stream.seek(position)
         bits, beside = 8, Belongings()
         if image_format == "JPEG2000":
-            position = stream.tell()
-            stream.seek(0)
-            data = stream.read()
-            stream.seek(position)
             bits, beside = bits_of_channel(data), read_belongings(data)
-        image.load()  # raises where the file is cut off
+        opened = image
+        image = load_whole(opened, data, lambda whole: open_image(file, io.BytesIO(whole), image_format))
+        notes = ["its end is missing; all of the picture is there"] if image is not opened else []
         exif = load_exif(image.info.get("exif") or beside.exif)
         xmp = image.info.get("xmp") or beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""
@@ -97,10 +104,18 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         profile = image.info.get("icc_profile") or beside.profile or None
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
+        told = image  # by what it was opened: what is converted forgets
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
-        if bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
+        deep = max(image.info.get("bit_depth") or 8, bits_stored(data, image_format), 16 if _is_deep_sgi(data) else 8)
+        if image_format == "HEIF" and deep > 8:
+            pixels = decode_deep_heif(data, deep)
+        elif bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
             pixels = plain_pixels(image)
+            if deep > 8 and pixels.dtype == np.uint8:
+                notes.append(f"its {deep} bits are reduced to 8, which is all that its decoder gives")
+            if image_format in ("BMP", "DIB", "TGA"):
+                pixels = _with_declared_alpha(data, image_format, pixels, notes)
         else:  # which Pillow cuts to 8 bits, without a word
             stream.seek(0)
             pixels = stretch_whole(decode_deep(stream.read()), 2**bits - 1)
@@ -110,9 +125,11 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             profile,
             clean_exif(exif),
             clean_xmp(xmp),
-            _iptc(image) or beside.iptc,
-            turn_resolution(_resolution(image) or resolution_of(exif), turn),
-            _comment(image),
+            _iptc(told) or beside.iptc,
+            turn_resolution(_resolution(told) or resolution_of(exif), turn),
+            _comment(told),
+            chunks=((b"cICP", meant),) if not profile and (meant := meant_colours(data)) else (),
+            notes=tuple(notes),
             lossless=image_format == "WEBP" and _is_lossless(stream),
         )
 
@@ -134,11 +151,35 @@ def plain_pixels(image: Image.Image) -> Pixels:
     if image.mode in ("1", "L"):
         image = image.convert("LA" if transparent else "L")
     elif image.mode in ("P", "PA", "RGBa", "La"):
-        image = image.convert("RGBA" if transparent or image.mode != "P" else "RGB")
+        opaque = image.mode == "P" and not transparent and getattr(image.palette, "mode", "RGB") == "RGB"
+        image = image.convert("RGB" if opaque else "RGBA")
     elif image.mode not in ("LA", "RGBA"):
         image = image.convert("RGBA" if transparent else "RGB")
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _is_deep_sgi(data: bytes) -> bool:
+    return data[:2] == b"\x01\xda" and data[3:4] == b"\2"
+
+
+def _with_declared_alpha(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pixels:
+    """Decide about a fourth byte of a pixel that is not said to be alpha.
+
+    That of a BMP says nothing, as Windows and browsers have it. That of a TGA is alpha, as most writers mean it, unless
+    all would be transparent.
+    """
+    if image_format == "TGA":
+        declared = len(data) > 17 and data[17] & 15
+        return pixels if pixels.shape[2] != 4 or declared or pixels[..., 3].any() else pixels[..., :3]
+    start = _BMP_HEADER if image_format == "BMP" else 0
+    bits, compression = struct.unpack_from("<HI", data, start + 14)
+    if bits == 32 and compression == 0 and pixels.shape[2] == 3 and data[:2] == b"BM":
+        first = int.from_bytes(data[10:14], "little")
+        fourth = np.frombuffer(data, np.uint8)[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4]
+        if fourth.size and fourth.min() != fourth.max():
+            notes.append("the fourth byte of its pixels is not said to be alpha, and left as Windows leaves it")
+    return pixels
 
 
 def _resolution(image: Image.Image) -> Resolution | None:
@@ -159,12 +200,10 @@ def _resolution(image: Image.Image) -> Resolution | None:
 
 
 def _iptc(image: Image.Image) -> bytes:
-    """Return IPTC records of a JPEG, which Pillow sorts by the numbers of Photoshop's resources."""
-    resources = image.info.get("photoshop")
-    if isinstance(resources, dict):
-        found = resources.get(_IPTC, b"")
-        return found if isinstance(found, bytes) else b""
-    return iptc_of_resources(resources) if isinstance(resources, bytes) else b""
+    """Return IPTC records of a JPEG, whose resources of Photoshop may go on from one segment to the next."""
+    segments = [content for name, content in getattr(image, "applist", ()) if name == "APP13"]
+    parts = (content[len(PHOTOSHOP) :] for content in segments if content.startswith(PHOTOSHOP))
+    return iptc_of_resources(b"".join(parts))
 
 
 def _exif_of_avif(image: Image.Image) -> bytes:

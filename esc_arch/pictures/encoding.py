@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.pictures.alpha import fill_hidden, is_hidden
-from esc_arch.pictures.metadata import resources_of_iptc, with_resolution
+from esc_arch.pictures.metadata import PHOTOSHOP, resources_of_iptc, with_resolution
 from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
 from esc_arch.pictures.profiles import pixels_to_srgb
@@ -69,9 +69,10 @@ def _write_jpeg(stream: BinaryIO, picture: Picture, quality: int) -> None:
         options["xmp"] = picture.xmp
     if len(picture.comment) <= _SEGMENT:
         options["comment"] = picture.comment
-    block = b"Photoshop 3.0\0" + resources_of_iptc(picture.iptc)
-    if picture.iptc and len(block) <= _SEGMENT:
-        options["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+    if picture.iptc:  # in as many segments as it takes
+        block, room = resources_of_iptc(picture.iptc), _SEGMENT - len(PHOTOSHOP)
+        parts = (PHOTOSHOP + block[at : at + room] for at in range(0, len(block), room))
+        options["extra"] = b"".join(b"\xff\xed" + struct.pack(">H", len(part) + 2) + part for part in parts)
     encoded = io.BytesIO()
     _image(without_opaque_alpha(picture.pixels)).save(encoded, "JPEG", **options)
     data = encoded.getbuffer()

@@ -33,8 +33,17 @@ FORMATS = {
     ".heic": "HEIF",
     ".heif": "HEIF",
     ".jxl": "JXL",
+    ".tga": "TGA",
+    ".pcx": "PCX",
+    ".ico": "ICO",
+    ".sgi": "SGI",
+    ".dds": "DDS",
+    ".qoi": "QOI",
+    ".xbm": "XBM",
+    ".ras": "SUN",
 }
 WRITTEN = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF")
+NAMELESS = ("TGA",)  # do not tell by their first bytes what they are
 INSTEAD = ".png"  # holds what those formats hold that are read but not written
 EXTRAS = {"HEIF": ("pillow_heif", "heif"), "JXL": ("pillow_jxl", "jxl")}  # the module, and the extra that brings it
 
@@ -76,9 +85,13 @@ _SIGNATURES = {
     b"<?xml": "an XML document",
     b"<!DOCTYPE": "a page of the web",
     b"<html": "a page of the web",
-    b"DDS ": "a DDS texture",
-    b"qoif": "a QOI picture",
-    b"\0\0\1\0": "an icon",
+    b"DDS ": "DDS",
+    b"qoif": "QOI",
+    b"\0\0\1\0": "ICO",
+    b"\x01\xda": "SGI",
+    b"\x59\xa6\x6a\x95": "SUN",
+    b"#define ": "XBM",
+    **{bytes((10, version, 1)): "PCX" for version in (0, 2, 3, 4, 5)},
     b"FUJIFILMCCD-RAW": "a raw picture of a camera",
     b"IIRO": "a raw picture of a camera",
     b"IIU\0": "a raw picture of a camera",

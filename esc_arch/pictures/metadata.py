@@ -29,6 +29,7 @@ _XMP_SIZES = rb"(?:tiff:(?:ImageWidth|ImageLength|Orientation)|exif:Pixel[XY]Dim
 _XMP_STALE = re.compile(rb"\s*\b%s\s*=\s*(?:\"\d*\"|'\d*')|<%s>\s*\d*\s*</[\w:]*>" % (_XMP_SIZES, _XMP_SIZES))
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>\s*)([1-8])")
 _IPTC_RESOURCE = 0x0404
+PHOTOSHOP = b"Photoshop 3.0\0"  # begins the segments of a JPEG that hold image resources
 
 
 class _Stored(str):

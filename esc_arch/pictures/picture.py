@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Picture:
         comment: the comment of JPEG and GIF.
         chunks: names and contents of the chunks of a PNG that stay true: how its colours are meant, and its texts.
         lossless: whether the pixels were stored as they are where a format has both (WebP).
+        notes: sentences, without the name of the file, about what of it is left or has been decided.
     """
 
     pixels: Pixels
@@ -62,3 +63,4 @@ class Picture:
     comment: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     lossless: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)

@@ -38,12 +38,17 @@ _SRGB_GAMMA, _SRGB_PRIMARIES = (45455,), (31270, 32900, 64000, 33000, 30000, 600
 _TOLERANCE = 1500  # of 100 000
 _LARGEST_UNPACKED = 256 * 2**20  # bytes of a profile or a text
 _CENTIMETRES = 100  # of a metre
+_DOUBTFUL = b"idat"  # how pixels are called whose checksum is wrong: their stream has another one
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}  # of a pixel, by the type of colour
+_WHOLE = ((0, 0, 1, 1),)  # first row and column of a pass, and steps down and across
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # of Adam7
 
 
 def read_chunks(data: bytes) -> Iterator[Chunk]:
     """Yield the chunks of a PNG up to its end, or to where it is cut off.
 
-    A chunk whose checksum is wrong is left out if the picture can do without, as the standard has it.
+    A chunk whose checksum is wrong is left out if the picture can do without, as the standard has it; pixels are
+    called `_DOUBTFUL`.
 
     Raises:
         ValueError: a chunk that the picture is made of is damaged.
@@ -60,6 +65,8 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
             return
         if zlib.crc32(name + content) == int.from_bytes(data[end : end + 4], "big"):
             yield name, content
+        elif name == b"IDAT":
+            yield _DOUBTFUL, content
         elif critical:
             raise ValueError(f"the checksum of its chunk {name.decode('ascii', 'replace')} is wrong")
         if name == b"IEND":
@@ -194,14 +201,20 @@ def _decode(chunks: list[Chunk], found: dict[bytes, bytes]) -> Pixels:
     depth, colour = struct.unpack_from(">BB", found[b"IHDR"], 8)
     key = found.get(b"tRNS")
     needed = {b"IHDR", b"PLTE", b"IDAT", b"IEND"} | ({b"tRNS"} if colour == _PALETTE else set())
+    parts = [chunk for chunk in chunks if chunk[0] in needed]
+    if _DOUBTFUL in found or b"IEND" not in found:
+        packed = zlib.compress(_unpack(chunks, found[b"IHDR"]), 1)
+        parts = [*(part for part in parts if part[0] not in (b"IDAT", b"IEND")), (b"IDAT", packed), (b"IEND", b"")]
     stream = io.BytesIO()
     stream.write(SIGNATURE)
-    for name, content in chunks:
-        if name in needed:
-            stream.write(write_chunk(name, content))
+    for part in parts:
+        stream.write(write_chunk(*part))
     stream.seek(0)
     with PngImagePlugin.PngImageFile(stream) as image:
-        image.load()  # raises where the picture is cut off
+        image.load()
+        last = image.crop((0, image.height - 1, *image.size))
+        if not np.asarray(last).any() or found[b"IHDR"][12]:  # rows and passes that are missing are left black
+            _unpack(parts, found[b"IHDR"])
         if depth == 16 and image.mode != "I;16":
             pixels = _decode_deep(stream.getvalue(), image.mode)
         elif image.mode == "P":
@@ -216,6 +229,30 @@ def _decode(chunks: list[Chunk], found: dict[bytes, bytes]) -> Pixels:
         opaque = np.any(pixels != transparent, axis=2, keepdims=True)
         pixels = np.concatenate([pixels, (opaque * whole).astype(pixels.dtype)], axis=2)
     return pixels
+
+
+def _unpack(chunks: list[Chunk], header: bytes) -> bytes:
+    """Unpack the stream of the pixels.
+
+    Raises:
+        ValueError: rows are missing, or a checksum is wrong and the one of the stream does not make up for it.
+    """
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    needed = 0
+    for top, left, down, across in _PASSES if interlaced else _WHOLE:
+        rows, columns = len(range(top, height, down)), len(range(left, width, across))
+        needed += rows * (1 + (columns * depth * _SAMPLES.get(colour, 1) + 7) // 8) if columns else 0
+    unpacking = zlib.decompressobj()
+    packed = b"".join(content for name, content in chunks if name in (b"IDAT", _DOUBTFUL))
+    unpacked = unpacking.decompress(packed, needed)
+    if len(unpacked) < needed:
+        raise ValueError("a part of the picture is missing")
+    if any(name == _DOUBTFUL for name, _ in chunks):
+        while not unpacking.eof and unpacking.unconsumed_tail:
+            unpacking.decompress(unpacking.unconsumed_tail, 2**20)
+        if not unpacking.eof:
+            raise ValueError("the checksum of its chunk IDAT is wrong")
+    return unpacked
 
 
 def _decode_deep(data: bytes, mode: str) -> Pixels:

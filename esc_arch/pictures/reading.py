@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.decoding import read_with_pillow
-from esc_arch.pictures.formats import FORMATS, HEAD, sniff
+from esc_arch.pictures.formats import FORMATS, HEAD, NAMELESS, format_of, sniff
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import read_png
 from esc_arch.pictures.pnm import read_pnm
@@ -81,6 +81,8 @@ def _guarded(file: str, opened: Callable[[], BinaryIO], max_pixels: int) -> Pict
 def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
     head = stream.read(HEAD)
     kind = sniff(head)
+    if kind is None and format_of(file) in NAMELESS:
+        kind = format_of(file)
     stream.seek(0)
     if kind is None:
         raise UserError(f"{file} is none of {', '.join(READ)}, or damaged from the start.")

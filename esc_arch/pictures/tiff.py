@@ -67,7 +67,8 @@ def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) ->
         Exception: it is damaged.
     """
     with _quiet(), tifffile.TiffFile(stream) as tiff:
-        page = main_page(file, tiff)
+        notes: list[str] = []
+        page = main_page(file, tiff, notes)
         check(page.imagewidth, page.imagelength)
         photometric = tag_number(page, 262, BLACK_IS_ZERO)
         if photometric in _NOT_READ:
@@ -90,6 +91,7 @@ def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) ->
             clean_xmp(tag_bytes(page, 700)),
             tag_bytes(page, 33723) or iptc_of_resources(tag_bytes(page, 34377)),
             turn_resolution(_resolution(page), turn),
+            notes=tuple(notes),
         )
 
 

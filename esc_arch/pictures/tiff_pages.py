@@ -14,21 +14,28 @@ from esc_arch.common.errors import UserError
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 4096
+_THUMBNAIL = 256  # pixels of a side
+_STRUCTURAL = {  # tags without which the pixels would be taken for others
+    *(256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320),
+    *(322, 323, 324, 325, 338, 339, 340, 341, 530, 532),
+}
 
 
-def main_page(file: str, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+def main_page(file: str, tiff: tifffile.TiffFile, notes: list[str]) -> tifffile.TiffPage:
     """Find the page that is the picture.
 
-    Thumbnails, overviews and masks are left; of nothing but thumbnails the largest is taken.
+    Thumbnails, overviews and masks are left; of nothing but thumbnails the largest is taken. A single page more that is
+    not marked is left as a thumbnail if it is as small as one.
 
     Args:
         file: its name, for messages.
         tiff: the open file.
+        notes: gets a sentence where something is left that might be missed.
 
     Raises:
         UserError: there are several pictures.
     """
-    pages = [page.aspage() for page in islice(tiff.pages, _MOST_PAGES)]
+    pages = _pages(tiff, notes)
     whole = [page for page in pages if not _is_beside(page)]
     if not whole:  # a thumbnail first, and the picture below it, as in DNG
         below = [sub.aspage() for page in pages for sub in islice(page.pages or (), _MOST_PAGES)]
@@ -36,9 +43,56 @@ def main_page(file: str, tiff: tifffile.TiffFile) -> tifffile.TiffPage:
         whole = [max(whole, key=_area)] if whole is pages else whole
     stacked = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
     largest = max(whole, key=_area)
-    if all(page is largest or _is_overview(page, largest) for page in whole) and stacked == 1:
+    if damaged := _STRUCTURAL & (_stored_tags(tiff, largest) - set(largest.tags.keys())):
+        raise ValueError(f"its tags {', '.join(map(str, sorted(damaged)))} are damaged")
+    others = [page for page in whole if page is not largest and not _is_overview(page, largest)]
+    if len(others) == 1 and stacked == 1 and _is_thumbnail(others[0], largest):
+        small = others.pop()
+        notes.append(f"its other page, of {small.imagewidth} x {small.imagelength}, is left as a thumbnail")
+    if not others and stacked == 1:
         return largest
     raise UserError(f"{file} has {max(len(whole), stacked)} pages; split it into single pictures.")
+
+
+def _is_thumbnail(page: tifffile.TiffPage, main: tifffile.TiffPage) -> bool:
+    small = max(page.imagewidth, page.imagelength) <= _THUMBNAIL and 16 * _area(page) <= _area(main)
+    return small or 513 in page.tags  # as EXIF has its thumbnails: a whole JPEG
+
+
+def _pages(tiff: tifffile.TiffFile, notes: list[str]) -> list[tifffile.TiffPage]:
+    """Return the pages as far as their chain is whole: behind the first one, a pointer may lead to no page, or back."""
+    first = tiff.pages.first
+    pages, seen = [first], {first.offset}
+    try:
+        for page in islice(tiff.pages, 1, _MOST_PAGES):
+            page = page.aspage()
+            if page.offset in seen:
+                raise ValueError("the chain leads back")
+            seen.add(page.offset)
+            if not _is_possible(page):
+                raise ValueError("the pointer leads to something else")
+            pages.append(page)
+    except Exception:  # what a pointer leads to may raise anything at all
+        notes.append(f"behind its page {len(pages)} its directory leads to none; what may have been there is lost")
+    return pages
+
+
+def _is_possible(page: tifffile.TiffPage) -> bool:
+    """Tell whether a page has a size, and pixels within the file."""
+    size = page.parent.filehandle.size
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    inside = bool(places) and all(start > 0 and start + length <= size for start, length in places)
+    return _area(page) > 0 and ((inside and 262 in page.tags) or 330 in page.tags)
+
+
+def _stored_tags(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> set[int]:
+    """Return the numbers of the tags that a page has in the file, those that cannot be read as well."""
+    layout = tiff.tiff
+    tiff.filehandle.seek(page.offset)
+    (count,) = struct.unpack(layout.tagnoformat, tiff.filehandle.read(layout.tagnosize))
+    entries = tiff.filehandle.read(count * layout.tagsize)
+    starts = range(0, len(entries) - 1, layout.tagsize)
+    return {struct.unpack_from(f"{layout.byteorder}H", entries, start)[0] for start in starts}
 
 
 def _is_beside(page: tifffile.TiffPage) -> bool:

@@ -65,7 +65,7 @@ def check_format(name: str, image_format: str, picture: Picture, sides: tuple[in
     elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format == "JPEG":
         problem = "cannot hold transparency"
     elif image_format != "PNG" and has_colours_of_its_own(picture):
-        problem = "cannot say what the colours of this PNG mean (its chunks gAMA, cHRM, cICP)"
+        problem = "cannot say what the colours of this picture mean (as PNG does by gAMA, cHRM, cICP)"
     if problem:
         raise UserError(
             f"{name}: a {image_format} {problem}; name the result (-o) with another suffix, or take --format png."

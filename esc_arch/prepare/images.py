@@ -109,13 +109,16 @@ def read_image(path: Path, notes: list[str] | None = None) -> np.ndarray:
         UserError: the file is damaged, truncated or of another kind.
     """
     try:
-        pixels = read_picture(str(path), _MOST_PIXELS).pixels
+        picture = read_picture(str(path), _MOST_PIXELS)
     except UserError as error:
         reason = printable(str(error).replace(str(path), "").strip().partition("\n")[0]).rstrip(".")
         if not reason.startswith("cannot be read"):
             reason = f"cannot be read ({reason})"
         raise UserError(f"{printable(str(path))} {reason}: replace or remove it.") from error
+    pixels = picture.pixels
     colours = 1 if pixels.shape[2] < 3 else 3
+    if notes is not None:
+        notes += [f"{printable(str(path))}: {printable(note)}" for note in picture.notes]
     if notes is not None and pixels.shape[2] > colours and (pixels[..., -1] < np.iinfo(pixels.dtype).max).any():
         notes.append(f"{printable(str(path))} has transparent pixels, whose colours are taken as if they were seen.")
     image = pixels[..., :colours]

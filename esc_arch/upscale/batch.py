@@ -123,6 +123,9 @@ def run_works(
 
 def add(summary: Summary, work: Work, tell: Callable[[str], object] | None) -> None:
     """Add a picture to a summary, tell its problem, and perhaps a line about it."""
+    for note in work.notes:
+        source = INPUT if work.job.source == STREAM else work.job.source
+        tqdm.write(f"Note: {printable(source)}: {printable(note)}", file=sys.stderr)
     if work.problem is not None:
         _note(summary, work.job.source, work.reason())
     elif work.there:

@@ -62,6 +62,7 @@ class Work:
         there: whether the result is there already.
         problem: why it cannot be enlarged.
         picture: the picture, and then the result; None when it is written.
+        notes: what was decided about it, to be told.
         sides: H, W of the picture.
         target: H', W' of the result.
         seconds: that reading, enlarging and writing took.
@@ -72,6 +73,7 @@ class Work:
     there: bool = False
     problem: BaseException | None = None
     picture: Picture | None = None
+    notes: tuple[str, ...] = ()
     image_format: str = ""
     sides: Sides = (0, 0)
     target: Sides = (0, 0)
@@ -136,6 +138,7 @@ def read(work: Work, networks: Networks, settings: Settings) -> None:
         if source == STREAM
         else read_picture(source, settings.max_pixels)
     )
+    work.notes = picture.notes
     work.sides = picture.pixels.shape[0], picture.pixels.shape[1]
     if settings.size.is_given:
         wanted = settings.size.of(*work.sides)
