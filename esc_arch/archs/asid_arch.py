@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.norm import LayerNorm
 from esc_arch.layers.reflect import next_multiple
@@ -185,7 +186,7 @@ class ASIDBlock(nn.Module):
         return self.esa(self.res_end(body(x, maps)) + x)
 
 
-class ASID(nn.Module):
+class ASID(nn.Module, OnHub):
     """Attention-sharing information distillation, the small network of three blocks (AAAI 2025).
 
     Arguments, parameter names and shapes are those of the published checkpoints, which load strictly.

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require_image, require_scale
 
 
-class Bicubic(nn.Module):
+class Bicubic(nn.Module, OnHub):
     """MATLAB's bicubic enlargement, without parameters, so that it can stand as `network_g` in an option file.
 
     Args:

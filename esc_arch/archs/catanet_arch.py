@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.archs.swin_frame import start_linear_layers
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.overlapping_attention import OVERLAP, LocalRegionAttention
 from esc_arch.layers.token_aggregation import TokenAggregationBlock
 from esc_arch.layers.window import pad_to_multiple
 
 
-class CATANet(nn.Module):
+class CATANet(nn.Module, OnHub):
     """Content-aware token aggregation ("CATANet", CVPR 2025).
 
     Arguments, parameter names and shapes are those of the published checkpoints, which load strictly. What the

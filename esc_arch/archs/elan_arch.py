@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.constants import WithConstants
 from esc_arch.layers.window import pad_to_multiple, window_merge
@@ -154,7 +155,7 @@ class ELANBlock(nn.Module):
         return x
 
 
-class ELAN(WithConstants):
+class ELAN(WithConstants, OnHub):
     """Super-resolution network of shift convolutions and attention in windows of several sizes.
 
     "Efficient Long-Range Attention Network for Image Super-Resolution" (ECCV 2022). Arguments, parameter names and

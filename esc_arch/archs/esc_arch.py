@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.flash_bias import factored_attention
 from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample import SubPixelConv, nearest_skip
 
 
-class ESC(ESCTrunk):
+class ESC(ESCTrunk, OnHub):
     """Super-resolution network that emulates self-attention with convolution.
 
     "Emulating Self-attention with Convolution for Efficient Image Super-Resolution" (ICCV 2025). Arguments, parameter

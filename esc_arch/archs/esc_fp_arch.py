@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn, new_decomposed_kernel
 from esc_arch.layers.trunk import ESCTrunk
 from esc_arch.layers.upsample import SubPixelConv
 
 
-class ESCFP(ESCTrunk):
+class ESCFP(ESCTrunk, OnHub):
     """ESC with a decomposed large kernel, for fewer FLOPs and parameters (ESC-FP in the paper).
 
     It differs from ESC in the kernel (1x1, then depthwise), a smaller ConvFFN before the attention, normalisation

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.lte import LocalTextureEstimator, pixel_centres, sample_bilinear
@@ -57,7 +58,7 @@ class ESCEncoder(ESCTrunk):
         return self.extract(x, averaged_kernel(self.plk_filter))
 
 
-class ESCLTE(LocalTextureEstimator):
+class ESCLTE(LocalTextureEstimator, OnHub):
     """Super-resolution at any scale: ESC as the encoder of the Local Texture Estimator (ESC, Sec. 4.2).
 
     Parameter names and shapes are those of the published checkpoints. Scales are numbers of at least 1, whole or not,

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image, require_scale
 from esc_arch.layers.conv_attn import ConvAttn, averaged_kernel, new_large_kernel
 from esc_arch.layers.dysample import DySample
@@ -82,7 +83,7 @@ def _numbered(first: int, *layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict((str(first + place), layer) for place, layer in enumerate(layers)))
 
 
-class ESCReal(ESCRealTrunk):
+class ESCReal(ESCRealTrunk, OnHub):
     """Real-world super-resolution at scale 4 (ESC-Real in the paper, Sec. 4.3).
 
     Arguments, parameter names and shapes are those of the published checkpoints, which load strictly. neosr's `esc` is
@@ -162,7 +163,7 @@ class ESCReal(ESCRealTrunk):
         return self.to_img(self.features(x))
 
 
-class ESCRealM(ESCRealTrunk):
+class ESCRealM(ESCRealTrunk, OnHub):
     """Real-world super-resolution and restoration at several scales, with a choice of upsamplers.
 
     At scales 1 and 2 the image is pixel-unshuffled by 4 or 2 first, unless that is switched off, and the network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image, require_scale
 from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.backend import ATTN_TYPES
@@ -18,7 +19,7 @@ from esc_arch.layers.trunk import ESCTrunk
 POSITIONS = ("RIB", "RIBSiren", "FlashBias", "NoPE")
 
 
-class ESCRIB(ESCTrunk):
+class ESCRIB(ESCTrunk, OnHub):
     """ESC with a rank-factorised implicit bias and a gated attention, the authors' successor of ESC.
 
     "Rank-factorized Implicit Neural Bias" (arXiv 2603.06738). Arguments, parameter names and shapes are those of the

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.archs.swin_frame import NORM_EPS, ResidualGroup, SwinFrame
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require
 from esc_arch.layers.hit_correlation import SMALLEST_DIM, SpatialChannelCorrelation
 from esc_arch.layers.hit_ngram import NGramCorrelation
@@ -105,7 +106,7 @@ class NGramBlock(HiTBlock):
     fewest_windows = 2
 
 
-class HiTSR(SwinFrame):
+class HiTSR(SwinFrame, OnHub):
     """What the three networks share: everything but the kind of block and of feed-forward network.
 
     "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution" (ECCV 2024). Arguments, parameter names and

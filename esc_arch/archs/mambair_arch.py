@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from esc_arch.archs.swin_frame import NORM_EPS, ResidualGroup, StochasticDepth, SwinFrame
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require
 from esc_arch.layers.norm import LayerNorm
 from esc_arch.layers.ss2d import SS2D
@@ -80,7 +81,7 @@ class MambaBlock(nn.Module):
         return x * self.skip_scale2[:, None, None] + self.conv_blk(self.ln_2(x))
 
 
-class MambaIR(SwinFrame):
+class MambaIR(SwinFrame, OnHub):
     """Image restoration by selective scans of the image ("MambaIR", ECCV 2024).
 
     Arguments, parameter names and shapes are those of the published checkpoints, which load strictly; the defaults are

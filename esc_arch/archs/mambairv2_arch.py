@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from esc_arch.archs.swin_frame import NORM_EPS, SwinFrame, residual_convolution
+from esc_arch.common.hub import OnHub
 from esc_arch.layers.arguments import require, require_image
 from esc_arch.layers.attentive_state_space import AttentiveStateSpace
 from esc_arch.layers.norm import LayerNorm
@@ -128,7 +129,7 @@ class AttentiveGroup(nn.Module):
         return self.conv(y) + x
 
 
-class MambaIRv2Light(SwinFrame):
+class MambaIRv2Light(SwinFrame, OnHub):
     """Restoration by attentive state spaces and window attention ("MambaIRv2", CVPR 2025), the light variant.
 
     Arguments, parameter names and shapes are those of the published checkpoints, which load strictly; the defaults are

@@ -120,7 +120,7 @@ def identify_at(
     except UndecidedError:
         if scale is None or scale != int(scale):
             raise
-        identity = identify(weights, upscaling_factor=int(scale), **known)
+        identity = identify(weights, **{**known, "upscaling_factor": int(scale)})
     if window is None:
         return identity
     told = identity.arguments.get("window_size")

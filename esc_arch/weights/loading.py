@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.common import hub
 from esc_arch.common.errors import UserError
 from esc_arch.weights.files import read_weights
 from esc_arch.weights.identify import identify, identify_at
@@ -27,25 +28,43 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
     """Find the file of weights.
 
     Args:
-        name_or_path: a name out of `bundled_names`, or a path.
+        name_or_path: a name out of `bundled_names`; a path; a folder that `save_pretrained` wrote; or a repository on
+            the Hugging Face Hub, "hf:user/name[/file][@revision]", whose weights are downloaded.
 
     Returns:
         the path.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is none of these, or cannot be had.
     """
     given = os.fspath(name_or_path)
     names = bundled_names()
     if given in names:
         return str(BUNDLED / (given + SUFFIX))
+    if given.startswith(hub.PREFIX):
+        return hub.download(given.removeprefix(hub.PREFIX))
     file = os.path.expanduser(given)
     if "://" in given:
         raise UserError(f"{given} is an address; download the checkpoint and give its path.")
-    if not os.path.lexists(file):
-        known = ", ".join(names) or "there are none"
-        raise UserError(f"{given} is neither a file nor weights that come with this package ({known}).")
-    return file
+    if os.path.isdir(file):
+        return next(
+            (path for name in (hub.WEIGHTS, hub.OTHER_WEIGHTS) if os.path.isfile(path := os.path.join(file, name))),
+            file,
+        )
+    if os.path.lexists(file):
+        return file
+    unknown = f"{given} is neither a file nor weights that come with this package ({', '.join(names) or 'none'})"
+    if not hub.may_be_repository(given):
+        raise UserError(unknown + ".")
+    try:
+        return hub.download(given)
+    except UserError as error:
+        raise UserError(f"{unknown}, and as a repository: {error}") from error
+
+
+def arguments_beside(file: str) -> dict[str, Any]:
+    """Read what `save_pretrained` wrote beside weights: the arguments of their network, also those no weight tells."""
+    return {name: value for name, value in hub.configuration_beside(file).items() if name != hub.NETWORK}
 
 
 def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
@@ -68,8 +87,9 @@ def load(name_or_path: str | os.PathLike[str], *, window: int | None = None, **k
     """Load a network: what it is, and all its arguments, are found out from the weights.
 
     Args:
-        name_or_path: the name of weights that come with this package (see `bundled_names`), or the path of a checkpoint
-            of the ESC family or of HiT-SR: `.pth` or `.safetensors`, in single or half precision.
+        name_or_path: the name of weights that come with this package (see `bundled_names`), the path of a checkpoint
+            of the ESC family or of HiT-SR: `.pth` or `.safetensors`, in single or half precision, or a repository of
+            the Hugging Face Hub, "user/name"; see `weights_file`.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one, 64.
         known: arguments of the network that are to be taken as given, `attn_type="Naive"` for example.
 
@@ -83,6 +103,6 @@ def load(name_or_path: str | os.PathLike[str], *, window: int | None = None, **k
     file = weights_file(name_or_path)
     try:
         weights = read_weights(file)
-        return identify_at(weights, window=window, **known).build(weights)
+        return identify_at(weights, window=window, **{**arguments_beside(file), **known}).build(weights)
     except UserError as error:
         raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error

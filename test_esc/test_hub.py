@@ -1,0 +1,251 @@
+"""Networks in folders and on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import esc_arch
+from esc_arch.archs import NETWORKS
+from esc_arch.archs.scale import SCALE_ARGUMENTS
+from esc_arch.common import hub
+from esc_arch.errors import UserError
+from esc_arch.layers.conv_attn import ConvAttn
+from esc_arch.layers.decomposed_conv_attn import DecomposedConvAttn
+from esc_arch.upscale.network import load_enlarger
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+COMMIT = "0" * 40
+PARTS = (ConvAttn, DecomposedConvAttn)
+SMALL: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "conv_blocks": 1, "window_size": 8, "num_heads": 2}
+
+
+def small_esc(**arguments: Any) -> esc_arch.ESC:
+    torch.manual_seed(0)
+    return esc_arch.ESC(**{**SMALL, **arguments}).eval()
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    state = other.state_dict()
+    return all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
+
+
+class Repository(SimpleHTTPRequestHandler):
+    """Answers as the Hub does for one public repository."""
+
+    def send_head(self) -> Any:
+        file = Path(self.directory, self.path.rpartition(f"/user/network/resolve/{self.revision()}/")[2])
+        if "/user/network/" not in self.path or not file.is_file():
+            known = "/user/network/" in self.path
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        stream = file.open("rb")
+        self.send_response(200)
+        self.send_header("Content-Length", str(file.stat().st_size))
+        self.send_header("ETag", '"' + hashlib.sha1(file.read_bytes()).hexdigest() + '"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        return stream
+
+    def revision(self) -> str:
+        return self.path.partition("/resolve/")[2].partition("/")[0]
+
+    def log_message(self, *_: Any) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose files are the repository user/network of a Hub on this machine."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Repository, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    fetch = huggingface_hub.hf_hub_download
+    local = partial(fetch, endpoint=endpoint, cache_dir=tmp_path / "cache")
+
+    def download(*args: Any, **kwargs: Any) -> str:
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("cache_dir", "endpoint")}
+        return local(*args, **kwargs)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("network", [each for each in NETWORKS if each not in PARTS], ids=lambda each: each.__name__)
+def test_every_network_has_its_place(network: Any) -> None:
+    """All record the arguments that they were made with, and those alone are needed to make them again."""
+    with torch.device("meta"):
+        made = network()
+        assert isinstance(made, hub.OnHub)
+        again = network(**made.hub_arguments)
+    assert {name: tensor.shape for name, tensor in again.state_dict().items()} == {
+        name: tensor.shape for name, tensor in made.state_dict().items()
+    }
+    assert json.loads(json.dumps(made.hub_arguments)).keys() == made.hub_arguments.keys()
+    assert network is esc_arch.archs.Bicubic or any(name in made.hub_arguments for name in SCALE_ARGUMENTS)
+
+
+def test_round_trip_through_a_folder(tmp_path: Path) -> None:
+    network = small_esc(upscaling_factor=3, use_ln=True)
+    network.save_pretrained(tmp_path / "a" / "b")
+    again = esc_arch.ESC.from_pretrained(tmp_path / "a" / "b")
+    image = torch.rand(1, 3, 9, 11)
+    assert type(again) is esc_arch.ESC
+    assert not again.training
+    assert again.hub_arguments == network.hub_arguments
+    assert torch.equal(again(image), network(image))
+    assert same(esc_arch.load(tmp_path / "a" / "b"), network)
+    assert load_enlarger(tmp_path / "a" / "b").scale == 3
+    card = (tmp_path / "a" / "b" / "README.md").read_text()
+    assert "library_name: esc_arch" in card
+    assert "# ESC" in card
+
+
+def test_what_no_weight_tells_is_kept(tmp_path: Path) -> None:
+    """The window of ESC-RIB is in no weight: it is 64 unless told, and the folder tells it."""
+    torch.manual_seed(0)
+    network = esc_arch.ESCRIB(dim=16, pdim=8, n_blocks=1, conv_blocks=1, window_size=16, num_heads=2).eval()
+    network.save_pretrained(tmp_path)
+    assert esc_arch.load(tmp_path).window_size == 16
+    assert esc_arch.load(tmp_path, window_size=24).window_size == 24
+    assert load_enlarger(tmp_path).window == 16
+
+
+def test_saving_again_keeps_the_card(tmp_path: Path) -> None:
+    small_esc().save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    other = small_esc(upscaling_factor=4)
+    other.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert same(esc_arch.ESC.from_pretrained(tmp_path), other)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_from_the_hub(on_the_hub: Path) -> None:
+    network = small_esc()
+    network.save_pretrained(on_the_hub)
+    assert same(esc_arch.ESC.from_pretrained("user/network"), network)
+    assert same(esc_arch.ESC.from_pretrained("user/network", revision="v1"), network)
+    assert same(esc_arch.load("user/network"), network)
+    assert same(esc_arch.load("hf:user/network@v1"), network)
+    assert load_enlarger("hf:user/network").scale == 2
+
+
+def test_a_file_of_a_repository(on_the_hub: Path) -> None:
+    network = small_esc()
+    (on_the_hub / "models").mkdir()
+    torch.save({"params_ema": network.state_dict()}, on_the_hub / "models" / "net_g.pth")
+    assert same(esc_arch.load("hf:user/network/models/net_g.pth", window_size=8), network)
+    with pytest.raises(UserError, match=r"user/network holds no weights"):
+        esc_arch.load("hf:user/network")
+
+
+def test_weights_of_pytorch_where_there_are_no_safetensors(on_the_hub: Path) -> None:
+    network = small_esc()
+    torch.save(network.state_dict(), on_the_hub / "pytorch_model.bin")
+    assert same(esc_arch.load("user/network"), network)
+
+
+def test_pushing_uploads_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded: dict[str, bytes] = {}
+
+    def upload(self: Any, *, folder_path: Path, **_: Any) -> str:
+        uploaded.update({file.name: file.read_bytes() for file in Path(folder_path).iterdir()})
+        return "https://address.of/commit"
+
+    made = type("Url", (), {"repo_id": "user/network"})()
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, **_: made)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    assert small_esc().push_to_hub("user/network", private=True) == "https://address.of/commit"
+    assert sorted(uploaded) == ["README.md", "config.json", "model.safetensors"]
+    assert json.loads(uploaded["config.json"])["n_blocks"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), "cannot be used"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be used"),
+        (lambda folder: (folder / "config.json").write_text('{"network": "ELAN"}'), "holds ELAN, not ESC"),
+        (lambda folder: (folder / "config.json").write_text('{"network": "ESC"}'), "cannot be used"),
+    ],
+)
+def test_bad_folders_are_told(tmp_path: Path, change: Any, message: str) -> None:
+    small_esc().save_pretrained(tmp_path)
+    change(tmp_path)
+    with pytest.raises(UserError, match=message) as told:
+        esc_arch.ESC.from_pretrained(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_repositories_that_are_not_there_are_told(on_the_hub: Path) -> None:
+    with pytest.raises(UserError, match="user/other is not on the Hugging Face Hub"):
+        esc_arch.load("hf:user/other")
+    with pytest.raises(UserError, match=r"neither a file nor weights.*user/other is not on"):
+        esc_arch.load("user/other")
+    with pytest.raises(UserError, match="neither a folder nor a repository"):
+        esc_arch.ESC.from_pretrained("nothing")
+
+
+def test_without_a_network_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="user/network is not on this machine, and the Hugging Face Hub cannot"):
+        esc_arch.load("hf:user/network")
+
+
+def test_paths_are_not_taken_for_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for name in ("weights/ESC", "models/net_g.pth", "a/b/c/d.safetensors", "ESC_x9"):
+        with pytest.raises(UserError, match=r"is neither a file nor weights that come with this package \([^)]*\)\.$"):
+            esc_arch.load(name)
+
+
+def test_without_the_extra_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    hub._hubbed.cache_clear()
+    with pytest.raises(UserError, match=r"pip install 'esc_arch\[hub\]'"):
+        small_esc().save_pretrained(tmp_path / "folder")
+    with pytest.raises(UserError, match=r"pip install 'esc_arch\[hub\]'"):
+        esc_arch.load("hf:user/network")
+    assert not (tmp_path / "folder").exists()
+
+
+def _entry_points(repository: str) -> Any:
+    spec = importlib.util.spec_from_file_location("hubconf", Path(repository, "hubconf.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_entry_points_of_torch_hub() -> None:
+    repository = str(Path(__file__).parent.parent)
+    names = [name for name in vars(_entry_points(repository)) if name.startswith("esc")]
+    assert {name.lower() for name in esc_arch.bundled_names()} <= set(names)
+    network = torch.hub.load(repository, "esc", "ESC_light_x3", source="local")
+    assert network.upscaling_factor == 3
+    assert same(torch.hub.load(repository, "esc_light_x3", source="local"), network)
