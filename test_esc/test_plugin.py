@@ -37,6 +37,7 @@ def test_import_is_quick_and_imports_no_basicsr() -> None:
     "imports",
     [
         "import esc_arch, basicsr",
+        "import esc_arch, importlib.util; assert importlib.util.find_spec('basicsr'); import basicsr",
         "import esc_arch; from basicsr.archs import build_network",
         "import esc_arch; import basicsr.train",
         f"{MENDED_BY_HAND}; import basicsr; import esc_arch",

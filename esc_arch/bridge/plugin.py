@@ -53,7 +53,7 @@ def _after_import() -> None:
 
 
 class _BasicSRFinder(MetaPathFinder):
-    """Finds `basicsr` once, as the import system would, with a loader that acts before and after."""
+    """Finds `basicsr`, as the import system would, with a loader that acts before and after."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -61,7 +61,10 @@ class _BasicSRFinder(MetaPathFinder):
         if fullname != "basicsr":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("basicsr")
+        try:
+            spec = importlib.util.find_spec("basicsr")
+        finally:
+            sys.meta_path.insert(0, self)  # to ask whether BasicSR is there is not yet to import it
         if spec is not None and spec.loader is not None:
             spec.loader = _MendingLoader(spec.loader)
         return spec
@@ -79,6 +82,7 @@ class _MendingLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _BasicSRFinder)]
         try:
             for mend in mends.BEFORE_IMPORT:
                 mend()
