@@ -31,6 +31,25 @@ PARTS = (ConvAttn, DecomposedConvAttn)
 SMALL: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "conv_blocks": 1, "window_size": 8, "num_heads": 2}
 
 
+_SWIN: dict[str, Any] = {"embed_dim": 12, "depths": [1], "num_heads": [2], "upscale": 2}
+_HIT = {**_SWIN, "embed_dim": 24, "base_win_size": [4, 4], "hier_win_ratios": [0.5]}
+SMALLEST: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("ESC", "ESCFP", "ESCRIB", "ESCReal", "ESCAblation"), SMALL),
+    "ESCLTE": {**SMALL, "upscaling_factor": 2, "hidden_dim": 8, "hidden_list": [8]},
+    "ESCRealM": {**SMALL, "upscaling_factor": 2},
+    **dict.fromkeys(("HiT_SIR", "HiT_SNG", "HiT_SRF"), _HIT),
+    "ELAN": {"scale": 2, "m_elan": 2, "c_elan": 12, "window_sizes": [2, 4, 8]},
+    "ASID": {},
+    "ASIDd8": {},
+    "CATANet": {
+        **{"upscale": 2, "block_num": 1, "dim": 8, "qk_dim": 8, "mlp_dim": 8, "heads": 2},
+        **{"n_iters": [1], "num_tokens": [4], "group_size": [16], "patch_size": [8]},
+    },
+    "MambaIR": {"upscale": 2, "embed_dim": 32, "depths": [1], "d_state": 2},
+    "MambaIRv2Light": {"upscale": 2, "embed_dim": 12, "depths": [1], "d_state": 2, "num_heads": [2], "window_size": 8},
+}
+
+
 def small_esc(**arguments: Any) -> esc_arch.ESC:
     torch.manual_seed(0)
     return esc_arch.ESC(**{**SMALL, **arguments}).eval()
@@ -102,6 +121,31 @@ def test_every_network_has_its_place(network: Any) -> None:
     }
     assert json.loads(json.dumps(made.hub_arguments)).keys() == made.hub_arguments.keys()
     assert network is esc_arch.archs.Bicubic or any(name in made.hub_arguments for name in SCALE_ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_every_network_comes_back(name: str, tmp_path: Path) -> None:
+    """By its own class, by `load`, and by `load_enlarger`, also those that no weight tells."""
+    torch.manual_seed(0)
+    network = getattr(esc_arch.archs, name)(**SMALLEST[name]).eval()
+    network.save_pretrained(tmp_path)
+    again = type(network).from_pretrained(tmp_path)
+    loaded = esc_arch.load(tmp_path)
+    assert type(loaded) is type(network)
+    recorded = json.loads(json.dumps(network.hub_arguments))
+    assert json.loads(json.dumps(loaded.hub_arguments)) == recorded
+    assert json.loads(json.dumps(again.hub_arguments)) == recorded
+    assert same(loaded, network)
+    assert same(again, network)
+    image = torch.rand(1, 3, 16, 16)
+    enlarger = load_enlarger(tmp_path)
+    assert enlarger.scale == (4 if name == "ESCReal" else 2)
+    assert enlarger(image).shape[-2:] == enlarger.enlarged(16, 16)
+
+
+def test_those_are_all() -> None:
+    """But for bicubic enlargement, which has no weights."""
+    assert {each.__name__ for each in NETWORKS if each not in PARTS} == {*SMALLEST, "Bicubic"}
 
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:

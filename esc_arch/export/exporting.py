@@ -16,8 +16,8 @@ from esc_arch.graphs import formats
 from esc_arch.graphs.exportable import Exportable
 from esc_arch.graphs.formats import OPSET
 from esc_arch.version import __version__
-from esc_arch.weights import convert, identify_at, read_weights
-from esc_arch.weights.loading import arguments_beside, weights_file
+from esc_arch.weights import convert, read_weights
+from esc_arch.weights.loading import identity_in, weights_file
 
 TOLERANCE = {False: 1e-4, True: 5e-2}  # of the largest number of the output, in single and in half precision
 WEIGHTS = {"pth": ".pth", "safetensors": ".safetensors"}
@@ -103,7 +103,7 @@ def _export_network(
 ) -> Report:
     tensors = read_weights(source)
     try:
-        identity = identify_at(tensors, scale, window, **arguments_beside(source))
+        identity = identity_in(source, tensors, scale, window)
         if scale is not None and identity.any_scale:
             identity.arguments["upscaling_factor"] = scale
         elif scale is not None and scale != identity.scale:

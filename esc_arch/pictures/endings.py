@@ -83,7 +83,7 @@ def _with_ends(data: bytes, image_format: str, reopen: Callable[[bytes], Image.I
 
 
 def _scans(data: bytes) -> tuple[int, bool]:
-    """Return where the first picture of a JPEG ends, and whether it has a scan for all that a picture is made of.
+    """Return where the first picture of a JPEG ends, and whether its scans are all: by its end, or by what they bring.
 
     In a progressive one, several scans together bring the 64 coefficients of each component, bit after bit (ITU-T T.81,
     annex G); what misses the last of them can be decoded, but is blurred.
@@ -93,7 +93,7 @@ def _scans(data: bytes) -> tuple[int, bool]:
     while found := _MARKER.search(data, position):
         position, marker = found.end(), data[found.end() - 1]
         if marker == _END_OF_JPEG[1]:
-            return found.start(), not any(missing.values())
+            return found.start(), True
         segment = data[position + 2 : position + int.from_bytes(data[position : position + 2], "big")]
         position += 2 + len(segment)
         if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):

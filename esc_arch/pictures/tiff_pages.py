@@ -72,9 +72,20 @@ def _pages(tiff: tifffile.TiffFile, notes: list[str]) -> list[tifffile.TiffPage]
             if not _is_possible(page):
                 raise ValueError("the pointer leads to something else")
             pages.append(page)
+        if len(pages) < _MOST_PAGES and _next_offset(tiff, pages[-1]):
+            raise ValueError("the pointer leads out of the file")
     except Exception:  # what a pointer leads to may raise anything at all
         notes.append(f"behind its page {len(pages)} its directory leads to none; what may have been there is lost")
     return pages
+
+
+def _next_offset(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
+    """Return where the page behind a page begins, as it is written; 0 behind the last one."""
+    layout = tiff.tiff
+    tiff.filehandle.seek(page.offset)
+    (count,) = struct.unpack(layout.tagnoformat, tiff.filehandle.read(layout.tagnosize))
+    tiff.filehandle.seek(page.offset + layout.tagnosize + count * layout.tagsize)
+    return int(struct.unpack(layout.offsetformat, tiff.filehandle.read(layout.offsetsize))[0])
 
 
 def _is_possible(page: tifffile.TiffPage) -> bool:

@@ -67,8 +67,10 @@ def check_format(name: str, image_format: str, picture: Picture, sides: tuple[in
     elif image_format != "PNG" and has_colours_of_its_own(picture):
         problem = "cannot say what the colours of this picture mean (as PNG does by gAMA, cHRM, cICP)"
     if problem:
+        article = "an" if image_format[0] in "AEIO" else "a"
         raise UserError(
-            f"{name}: a {image_format} {problem}; name the result (-o) with another suffix, or take --format png."
+            f"{name}: {article} {image_format} {problem}; name the result (-o) with another suffix, or take "
+            "--format png."
         )
 
 

@@ -19,7 +19,7 @@ from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place
 from esc_arch.weights import Identity, bundled_names, identify_at, read_weights
 from esc_arch.weights.infer import NotRecognisedError
-from esc_arch.weights.loading import arguments_beside, weights_file
+from esc_arch.weights.loading import identity_in, weights_file
 
 LARGEST_WINDOW_OF_HIT_SR = 64
 _SCALE_IN_NAME = re.compile(r"_x([2-9])(?:_|$)")
@@ -163,7 +163,7 @@ def load_enlarger(
     file = weights_file(weights)
     tensors = read_weights(file)
     try:
-        identity = identify_at(tensors, scale, window, **arguments_beside(file))
+        identity = identity_in(file, tensors, scale, window)
     except NotRecognisedError as error:
         if window is not None:
             raise UserError(f"{file}: a window is given, which is for ESC-RIB; leave it out.") from error

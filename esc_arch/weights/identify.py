@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,24 +77,60 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not _is_constant(name)}
     mark = _read_mark(weights)
     network, infer = recognise(shapes, mark)
+    with _fitting(network):
+        return _confirmed(network, infer(shapes, known, mark), known, shapes, mark)
+
+
+def identify_as(
+    network: type[nn.Module], recorded: Arguments, weights: Mapping[str, torch.Tensor], **known: Any
+) -> Identity:
+    """Check that weights are those of a network whose arguments were written down, as `save_pretrained` does.
+
+    Args:
+        network: any of this package, also one that `identify` does not recognise.
+        recorded: its arguments.
+        weights: names and tensors, all that the network has and no others.
+        known: arguments that go before.
+
+    Returns:
+        the network and its arguments.
+
+    Raises:
+        UserError: the arguments are not the network's, or the weights do not fit.
+    """
+    weights = published_names(weights)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not _is_constant(name)}
+    with _fitting(network):
+        return _confirmed(network, recorded, known, shapes, _read_mark(weights))
+
+
+def _confirmed(
+    network: type[nn.Module], found: Arguments, known: Arguments, shapes: Shapes, mark: Mark | None
+) -> Identity:
+    """Put what was found and what is known together, and compare the network that this makes with the weights."""
+    backend = None
+    if found.get("attn_type", "auto") not in ATTN_TYPES and known.get("attn_type") in ATTN_TYPES:
+        backend, known = known["attn_type"], {name: known[name] for name in known if name != "attn_type"}
+    arguments = {**found, **known}
+    built = blueprint(network, arguments)
+    expected = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items() if not _is_constant(name)}
+    _require_equal(network.__name__, shapes, expected)
+    if mark is not None:
+        _require_same_mark(mark, getattr(built.to_img, "mark", None))
+    return Identity(network, arguments, backend)
+
+
+@contextmanager
+def _fitting(network: type[nn.Module]) -> Iterator[None]:
+    """Put into words that arguments or shapes are none of a network."""
     try:
-        inferred = infer(shapes, known, mark)
-        backend = None
-        if inferred.get("attn_type", "auto") not in ATTN_TYPES and known.get("attn_type") in ATTN_TYPES:
-            backend, known = known["attn_type"], {name: known[name] for name in known if name != "attn_type"}
-        arguments = {**inferred, **known}
-        built = blueprint(network, arguments)
+        yield
     except UserError:
         raise
     except KeyError as error:
         raise UserError(f"The weights are not a whole {network.__name__}: {error} is missing.") from error
     except (ValueError, IndexError, TypeError, ArithmeticError, RuntimeError, AttributeError) as error:
         raise UserError(f"The weights do not fit {network.__name__}: {str(error).partition(chr(10))[0]}.") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items() if not _is_constant(name)}
-    _require_equal(network.__name__, shapes, expected)
-    if mark is not None:
-        _require_same_mark(mark, getattr(built.to_img, "mark", None))
-    return Identity(network, arguments, backend)
 
 
 def identify_at(
@@ -113,16 +150,23 @@ def identify_at(
     Raises:
         UserError: as `identify`; or a window is given, but the weights tell it.
     """
-    if window is not None and (not isinstance(window, int) or isinstance(window, bool) or window < 1):
-        raise UserError(f"The window must be a whole number of at least 1, got {window!r}.")
     try:
         identity = identify(weights, **known)
     except UndecidedError:
         if scale is None or scale != int(scale):
             raise
         identity = identify(weights, **{**known, "upscaling_factor": int(scale)})
-    if window is None:
-        return identity
+    return identity if window is None else with_window(identity, window)
+
+
+def with_window(identity: Identity, window: int) -> Identity:
+    """Return a network with the window that the user tells.
+
+    Raises:
+        UserError: it is none, or the weights tell it.
+    """
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise UserError(f"The window must be a whole number of at least 1, got {window!r}.")
     told = identity.arguments.get("window_size")
     if identity.network is not ESCRIB:
         raise UserError(

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.archs import NETWORKS
 from esc_arch.common import hub
 from esc_arch.common.errors import UserError
 from esc_arch.weights.files import read_weights
-from esc_arch.weights.identify import identify, identify_at
+from esc_arch.weights.identify import Identity, identify, identify_as, identify_at, with_window
 
 BUNDLED = Path(__file__).parent / "bundled"
 SUFFIX = ".safetensors"
@@ -62,9 +63,37 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
         raise UserError(f"{unknown}, and as a repository: {error}") from error
 
 
-def arguments_beside(file: str) -> dict[str, Any]:
-    """Read what `save_pretrained` wrote beside weights: the arguments of their network, also those no weight tells."""
-    return {name: value for name, value in hub.configuration_beside(file).items() if name != hub.NETWORK}
+def identity_in(
+    file: str,
+    weights: Mapping[str, torch.Tensor],
+    scale: float | None = None,
+    window: int | None = None,
+    **known: Any,
+) -> Identity:
+    """Say which network the weights of a file belong to.
+
+    What `save_pretrained` wrote beside them tells it, with what no weight tells; otherwise see `identify_at`.
+
+    Args:
+        file: where the weights are from.
+        weights: names and tensors.
+        scale, window, known: as for `identify_at`.
+
+    Returns:
+        the network and its arguments.
+
+    Raises:
+        UserError: as `identify_at`; or the configuration is not that of the weights.
+    """
+    configuration = hub.configuration_beside(file)
+    if not configuration:
+        return identify_at(weights, scale, window, **known)
+    named = configuration.pop(hub.NETWORK)
+    network = next((network for network in NETWORKS if network.__name__ == named), None)
+    if network is None:
+        raise UserError(f"{file}: the {hub.CONFIG} beside it names {named!r}, which is no network of this package.")
+    identity = identify_as(network, configuration, weights, **known)
+    return identity if window is None else with_window(identity, window)
 
 
 def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
@@ -103,6 +132,6 @@ def load(name_or_path: str | os.PathLike[str], *, window: int | None = None, **k
     file = weights_file(name_or_path)
     try:
         weights = read_weights(file)
-        return identify_at(weights, window=window, **{**arguments_beside(file), **known}).build(weights)
+        return identity_in(file, weights, window=window, **known).build(weights)
     except UserError as error:
         raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error
