@@ -145,6 +145,22 @@ def test_a_list_of_pictures_that_are_missing(tmp_path: Path) -> None:
         check_dataset(pairs(tmp_path, meta_info_file=str(names)), "datasets:train")
 
 
+def test_images_below_a_root_are_named(tmp_path: Path) -> None:
+    """BasicSR reads those of the root alone, and a training on a part of the data would look like any other."""
+    section = pairs(tmp_path)
+    assert check_dataset(section, "datasets:train").notes == []
+    for folder in ("gt", "lq"):
+        save(tmp_path / folder / "more" / "deep" / "a.png", picture(8, 8))
+        (tmp_path / folder / "notes").mkdir()
+        (tmp_path / folder / "notes" / "read.me").write_text("no image")
+    notes = check_dataset(section, "datasets:train").notes
+    assert len(notes) == 2
+    assert f"datasets:train:dataroot_gt: the images in {tmp_path / 'gt' / 'more'} are not taken" in notes[0]
+    listed = tmp_path / "names.txt"
+    listed.write_text("p0.png\n")
+    assert check_dataset({**section, "meta_info_file": str(listed)}, "datasets:train").notes == []
+
+
 def test_turned_photographs_have_the_size_that_opencv_reads(tmp_path: Path) -> None:
     section = pairs(tmp_path, filename_tmpl="{}")
     for folder in ("gt", "lq"):

@@ -79,6 +79,8 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
         (edit("val:metrics:psnr:input_order", "HW"), "calculate_psnr fails"),
         (edit("datasets:val_1:filename_tmpl", "x2"), r"filename_tmpl is 'x2', but must hold \{\} once"),
         (edit("datasets:val_1:filename_tmpl", "{}{}x2"), r"must hold \{\} once"),
+        *((edit("datasets:train:filename_tmpl", text), r"train:filename_tmpl is .* must hold \{\} once")
+          for text in ("x2", "{}_{}", "{", "}", "{name}", "{0.real}{1}", "{}{", "{:d}")),
         (edit("datasets:train:gt_size", 33), "gt_size is 33, which scale 2 does not divide; choose 32 or 34"),
         (edit("logger", {**LOGGER, "use_tb_logger": False}), "logger:wandb:project needs use_tb_logger"),
         (edit("model_type", "SRGANModel"), "the option train:gan_opt is missing, which SRGANModel needs"),

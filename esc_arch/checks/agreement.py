@@ -74,6 +74,12 @@ def _check_names(opt: Options) -> list[str]:
         if len(given) == 1:
             lacking = "std" if given == ["mean"] else "mean"
             raise UserError(f"datasets:{phase}:{lacking} is missing, which {given[0]} needs; give both or none.")
+        template = dataset.get("filename_tmpl")
+        for text in template if isinstance(template, list) else [template]:
+            if isinstance(text, str) and not _is_template(text):
+                raise UserError(
+                    f"datasets:{phase}:filename_tmpl is {text!r}, but must hold {{}} once, for the name of GT."
+                )
     seen: dict[str, str] = {}
     for phase, dataset in opt["datasets"].items():
         if phase == "train":
@@ -84,19 +90,13 @@ def _check_names(opt: Options) -> list[str]:
                 "results of one overwrite those of the other."
             )
         seen.setdefault(dataset["name"], phase)
-        template = dataset.get("filename_tmpl")
-        for text in template if isinstance(template, list) else [template]:
-            if isinstance(text, str) and not _is_template(text):
-                raise UserError(
-                    f"datasets:{phase}:filename_tmpl is {text!r}, but must hold {{}} once, for the name of GT."
-                )
     return told
 
 
 def _is_template(text: str) -> bool:
     try:
         return "\0" in text.format("\0") and len(re.findall(r"\{[^{}]*\}", text)) == 1
-    except (IndexError, KeyError, ValueError):
+    except (IndexError, KeyError, ValueError, AttributeError):
         return False
 
 

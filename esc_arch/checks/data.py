@@ -19,6 +19,7 @@ from esc_arch.checks.lmdb import check_lmdb, show, some
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.formats import format_of
 
 Options = dict[str, Any]
 ROOTS = ("dataroot_gt", "dataroot_lq")
@@ -35,6 +36,7 @@ class Checked:
         has_gt: whether an item holds GT.
         lq, gt: height and width of the first item, where it holds images.
         channels: of an image.
+        notes: sentences about what is odd, but no mistake for certain.
     """
 
     count: int = 0
@@ -43,6 +45,7 @@ class Checked:
     lq: Size | None = None
     gt: Size | None = None
     channels: int = 3
+    notes: list[str] = field(default_factory=list)
 
 
 def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
@@ -69,7 +72,8 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     results = [size for part in found for size in part.results]
     has_gt = all(part.has_gt for part in found)
     count, first = sum(part.count for part in found), found[0]
-    return Checked(count, _smallest(results), has_gt, first.lq, first.gt, first.channels)
+    notes = [note for part in found for note in part.notes]
+    return Checked(count, _smallest(results), has_gt, first.lq, first.gt, first.channels, notes)
 
 
 def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
@@ -100,7 +104,37 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     has_gt = "gt" in item if decode else kind != "SingleImageDataset"
     lq, gt = _image_size(item, "lq"), _image_size(item, "gt")
     channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else 3
-    return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels)
+    notes = [] if sizes else _left_below(dataset, paths, where)
+    return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels, notes)
+
+
+def _left_below(dataset: Options, paths: list[Any], where: str) -> list[str]:
+    """Name folders below a root whose images are not taken, as most data sets look into the root alone."""
+    if dataset.get("meta_info_file") or dataset.get("meta_info"):
+        return []
+    taken = {os.path.dirname(file) for path in paths for file in (path.values() if isinstance(path, dict) else [path])}
+    notes = []
+    for root in ROOTS:
+        folder = dataset.get(root)
+        if folder is None:
+            continue
+        below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        left = [path for path in below if _holds_images(path) and not _is_above(path, taken)]
+        if left:
+            notes.append(
+                f"{where}:{root}: the images in {some(left, 3)} are not taken, as {dataset['type']} reads those of "
+                f"{folder} alone; give {root} a list of folders if they are meant."
+            )
+    return notes
+
+
+def _holds_images(folder: str) -> bool:
+    return any(format_of(name) is not None for _, _, names in os.walk(folder) for name in names)
+
+
+def _is_above(folder: str, others: set[str]) -> bool:
+    inside = os.path.join(os.path.abspath(folder), "")
+    return any(os.path.join(os.path.abspath(other), "").startswith(inside) for other in others)
 
 
 def _image_size(item: Options, name: str) -> Size | None:

@@ -76,6 +76,7 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     if opt["is_train"]:
         _check_patches(opt, networks, checked["train"])
     for phase, found in checked.items():
+        told += found.notes
         if phase != "train":
             _check_channels(opt, networks["network_g"], phase, found.channels)
             _check_metrics_on(opt, phase, found)
