@@ -19,9 +19,10 @@ from esc_arch.common.errors import one_sentence
 from esc_arch.common.whole_files import try_folder
 from esc_arch.compare import table
 from esc_arch.compare.job import DTYPES, Protocol
-from esc_arch.compare.options import bicubic_rows, in_every_dtype, read_rows
+from esc_arch.compare.options import PYTORCH, bicubic_rows, in_every_dtype, read_rows
 from esc_arch.compare.paper import materialised_rows
 from esc_arch.compare.runner import Plan, run
+from esc_arch.compare.runtimes import RUNTIMES, check_runtimes, in_every_runtime, leave_out
 from esc_arch.compare.summary import summarise
 
 Size = tuple[int, int]  # height, width
@@ -34,12 +35,15 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 1 when anything could not be measured."""
     args = _parse(argv)
     device = machine.choose_device(args.device)
+    check_runtimes(args.runtime, device, args.scores_only)
     rows = read_rows(args.files, args.weights, args.sets)
     for row in rows:
         row.timed = not args.scores_only
         row.metrics = tuple(dict.fromkeys(args.metrics))
     extra = materialised_rows(rows) if args.claims else []
-    rows = in_every_dtype([*(bicubic_rows(rows) if args.bicubic else []), *rows, *extra], args.dtype)
+    baselines = bicubic_rows(rows) if args.bicubic else []
+    rows = in_every_dtype([*baselines, *in_every_runtime(rows, args.runtime), *extra], args.dtype)
+    leave_out(rows)
     sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
     protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
@@ -103,6 +107,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--dtype", nargs="+", choices=list(DTYPES), default=["fp32"], help="one or several; fp16, bf16: autocast (fp32)"
     )
+    runtimes = "one or several; the others run an exported graph on the CPU (extras onnx, openvino)"
+    add("--runtime", nargs="+", choices=RUNTIMES, default=[PYTORCH], help=f"{runtimes} (pytorch)")
     add("--compile", action="store_true", help="time the networks under torch.compile")
     add("--rounds", type=positive, default=3, help="how often every network is timed, in turn (%(default)s)")
     add("--repeats", type=positive, help="timed forward passes in a round (5 on a CPU, 50 on a GPU)")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from esc_arch.compare.options import Row
+from esc_arch.compare.options import PYTORCH, Row
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -57,4 +57,6 @@ class Job:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network runs."""
         dtype = self.row.dtype
-        return nullcontext() if dtype == "fp32" else torch.autocast(self.protocol.device, DTYPES[dtype])
+        if self.row.runtime != PYTORCH or dtype == "fp32":
+            return nullcontext()
+        return torch.autocast(self.protocol.device, DTYPES[dtype])

@@ -23,11 +23,14 @@ from esc_arch.common.errors import UserError
 from esc_arch.common.peak_memory import PeakMemory
 from esc_arch.compare.flops import count_macs
 from esc_arch.compare.job import Job
-from esc_arch.compare.quality import score
+from esc_arch.compare.options import PYTORCH
+from esc_arch.compare.quality import score, with_weights
+from esc_arch.compare.runtimes import Graph, fill_zeros
 from esc_arch.layers.attention import WindowAttention, set_backend
 
 T = TypeVar("T")
 Size = tuple[int, int]  # height, width
+Run = Callable[[torch.Tensor], torch.Tensor]
 
 # What networks raise at a size they cannot take
 REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
@@ -118,6 +121,15 @@ class Worker:
         torch.manual_seed(0)
         return self._build(self.job.row.network)
 
+    @property
+    def _exported(self) -> nn.Module:
+        """The network whose graph is compared with it, with the weights that are scored."""
+        torch.manual_seed(0)
+        network = merge_branches(with_weights(self.job.row).eval())
+        if self.job.row.weights is None:
+            fill_zeros(network)
+        return network
+
     def _build(self, network: dict[str, Any]) -> nn.Module:
         """Build the network as it is deployed."""
         return merge_branches(build_checked(network, f"{self.job.row.file}: network_g").eval())
@@ -136,16 +148,21 @@ class Worker:
 
     def _speed(self) -> dict[str, Any]:
         protocol, device = self.job.protocol, torch.device(self.job.protocol.device)
-        network = self._network.to(device)
-        run: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network) if protocol.compile else network
+        network = (self._network if self.job.row.runtime == PYTORCH else self._exported).to(device)
+        graph: Graph | None = None
         with torch.no_grad(), self.job.autocast():
 
-            def first(size: Size) -> tuple[PeakMemory, torch.Tensor, tuple[int, ...]]:
+            def first(size: Size) -> tuple[Run, PeakMemory, torch.Tensor, tuple[int, ...]]:
+                nonlocal graph
                 image = torch.rand(1, 3, *size, device=device)
+                run: Run = torch.compile(network) if protocol.compile else network
+                if self.job.row.runtime != PYTORCH:
+                    graph = Graph(self.job, network, image)
+                    run = graph.run
                 memory = PeakMemory(protocol.device)
-                return memory, image, tuple(run(image).shape[-2:])
+                return run, memory, image, tuple(run(image).shape[-2:])
 
-            (memory, image, output), size = self._at_usable_size(first)
+            (run, memory, image, output), size = self._at_usable_size(first)
             expected = tuple(side * self.job.row.scale for side in size)
             if output != expected:
                 raise UserError(
@@ -157,7 +174,8 @@ class Worker:
             if image.is_cuda:
                 memory = PeakMemory(protocol.device)  # without what choosing algorithms and compiling took
             times = [_time(run, image) for _ in range(protocol.repeats)]
-        return {"times_ms": times, "memory_mib": memory.mebibytes(), "input": list(size), "output": list(output)}
+        values = {"times_ms": times, "memory_mib": memory.mebibytes(), "input": list(size), "output": list(output)}
+        return values if graph is None else {**values, **graph.compare(image)}
 
     def _at_usable_size(self, function: Callable[[Size], T]) -> tuple[T, Size]:
         """Call a function that runs the network with the size asked for, or else with whole windows.
@@ -174,14 +192,14 @@ class Worker:
             try:
                 return function(size), size
             except REFUSALS as error:
-                if _is_out_of_memory(error):
+                if _is_out_of_memory(error) or isinstance(error, UserError):
                     raise
                 reasons.append(sentence(error).rstrip("."))
         name = self.job.row.network.get("type")
         raise UserError(f"{name} cannot take an input of {_show(self.job.size)} ({reasons[0]}).")
 
 
-def _time(run: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> float:
+def _time(run: Run, image: torch.Tensor) -> float:
     """Run once and return the milliseconds it took, to the end of the work on a GPU."""
     _synchronize(image)
     start = time.perf_counter()

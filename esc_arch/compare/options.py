@@ -10,6 +10,7 @@ from esc_arch.checks.network_file import assign_weights, named_weights, read_net
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
+PYTORCH = "pytorch"
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Row:
         param_key: entry of the checkpoint to take.
         metrics: what to score by besides PSNR and SSIM: `niqe`, or the name of a metric of pyiqa.
         dtype: `fp32`, or `fp16` or `bf16` for autocast.
+        runtime: `pytorch`, or the runtime that computes it as a graph.
         remark: why there is no score, when this is no mistake.
         problems: what went wrong, by task; `""` stands for the row as a whole.
     """
@@ -41,6 +43,7 @@ class Row:
     param_key: str | None = None
     metrics: tuple[str, ...] = ()
     dtype: str = "fp32"
+    runtime: str = PYTORCH
     remark: str = ""
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -61,8 +64,8 @@ class Row:
 
     @property
     def is_scored(self) -> bool:
-        """Whether the network can be scored: it has weights, or needs none."""
-        return self.weights is not None or self.is_bicubic
+        """Whether the network can be scored: it has weights, or needs none, and PyTorch runs it."""
+        return self.runtime == PYTORCH and (self.weights is not None or self.is_bicubic)
 
 
 def read_rows(files: list[str], weights: list[str], names: list[str] | None) -> list[Row]:

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from torch import nn
 
 from esc_arch.archs.merging import merge_branches
 from esc_arch.checks.checkpoints import read_checkpoint
@@ -42,7 +43,7 @@ def score(job: Job, name: str) -> dict[str, Any]:
     if not metrics:
         raise UserError(f"{row.file}: datasets: {name} has no dataroot_gt, so there is nothing to compare with.")
     check_dataset(dataset, f"{row.file}: datasets: {name}")
-    _check_weights(row)
+    with_weights(row)
     opt = _options(job, dataset, metrics)
     if opt["model_type"] not in MODEL_REGISTRY:
         raise UserError(f"{row.file}: model_type {opt['model_type']!r} is unknown.")
@@ -112,11 +113,15 @@ def _options(job: Job, dataset: Options, metrics: Options) -> Options:
     return opt
 
 
-def _check_weights(row: Row) -> None:
-    """Find out whether a checkpoint is of this network and scale, even where the network would convert it."""
+def with_weights(row: Row) -> nn.Module:
+    """Build the network of a row with its checkpoint, if it has one.
+
+    Raises:
+        UserError: the checkpoint is not of this network and scale, even where the network would convert it.
+    """
     network = build_checked(row.network, f"{row.file}: network_g")
     if row.weights is None:
-        return
+        return network
     weights = read_checkpoint(row.weights, row.param_key, row.file, network)
     where = f"{row.file}: {row.weights} does not fit {type(network).__name__} x{row.scale}"
     advice = "choose a checkpoint of this network and scale"
@@ -132,6 +137,7 @@ def _check_weights(row: Row) -> None:
         raise UserError(f"{where}: {str(error).partition(',')[0]}; {advice}.") from error
     if missing:
         raise UserError(f"{where}: it lacks {missing[0]}; {advice}.")
+    return network
 
 
 def _show(tensor: torch.Tensor) -> str:

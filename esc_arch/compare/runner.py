@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
 from esc_arch.compare.options import Row
 from esc_arch.compare.record import Record, digest, key_of
+from esc_arch.compare.runtimes import FOLDER, circumstances
 
 LOG = "messages.log"
 TIMED = ("parameters", "speed", "macs")
@@ -52,7 +54,7 @@ class Plan:
             return key_of(common, self.sizes[row.scale])
         protocol = self.protocol
         if task == "speed":
-            return key_of(common, self.sizes[row.scale], vars(protocol), row.dtype)
+            return key_of(common, self.sizes[row.scale], vars(protocol), row.dtype, *circumstances(row))
         rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
         weights = row.param_key, digest(row.weights)
         return key_of(common, row.sets[task], rest, *weights, protocol.device, row.dtype, row.metrics)
@@ -95,6 +97,7 @@ def run(plan: Plan) -> Record:
             while missing := [task for task in missing if not _is_hopeless(row, task)]:
                 missing = _run_process(plan, record, row, number, missing)
             bar.update(len(tasks))
+    shutil.rmtree(os.path.join(plan.folder, FOLDER), ignore_errors=True)
     return record
 
 

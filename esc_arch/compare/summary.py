@@ -10,8 +10,10 @@ from esc_arch.common.peak_memory import MEANING
 from esc_arch.compare.flops import CONVENTION
 from esc_arch.compare.paper import check_claims, circumstances, relate
 from esc_arch.compare.published import set_beside
+from esc_arch.compare.options import PYTORCH
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
+from esc_arch.compare.runtimes import convention, verdict
 
 Line = dict[str, Any]
 LOWER_IS_BETTER = ("niqe", "lpips", "dists")
@@ -27,7 +29,8 @@ def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any
 
     Returns:
         what the JSON file holds: `environment`, `protocol`, `conventions`, `networks` and, where the paper's figures
-        or claims come in, `paper` and `claims` (see `check_claims`). A network has label, file, type, scale and dtype;
+        or claims come in, `paper` and `claims` (see `check_claims`). A network has label, file, type, scale, dtype and
+        runtime;
         parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were measured; `quality`
         by data set, what was `published` (see `set_beside`) and `relative_to_esc` (see `relate`); `problems` by task
         and a `remark`.
@@ -36,14 +39,15 @@ def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any
     protocol["dtypes"] = list(dict.fromkeys(row.dtype for row in plan.rows))
     protocol["input"] = {f"x{scale}": list(size) for scale, size in sorted(plan.sizes.items())}
     lines = [_line(plan, record, row) for row in plan.rows]
-    relate(lines)
-    set_beside(lines)
+    in_pytorch = [line for line in lines if line["runtime"] == PYTORCH]
+    relate(in_pytorch)
+    set_beside(in_pytorch)
     summary = {
         "environment": plan.environment,
         "protocol": protocol,
         "conventions": conventions(plan),
         "networks": lines,
-        "claims": check_claims(lines) if claims else [],
+        "claims": check_claims(in_pytorch) if claims else [],
     }
     if claims or any("relative_to_esc" in line for line in lines):
         device = plan.environment["gpu"] or plan.environment["cpu"]
@@ -69,6 +73,7 @@ def conventions(plan: Plan) -> list[str]:
         f"{', torch.compile' if protocol.compile else ''}{threads}), in rounds in which the networks take turns, each "
         f"in a process of its own and after {protocol.warmup + 1} passes that do not count.",
         f"Memory: {MEANING[protocol.device]}.",
+        *convention(plan.rows, plan.environment["threads"]),
         f"PSNR in dB and SSIM of the Y channel by BasicSR's validation ({precision}), borders cropped as the option "
         "file says, or else by the scale.",
         *_perceptual({metric for row in plan.rows for metric in row.metrics}),
@@ -92,6 +97,7 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
         "type": None,
         "scale": None,
         "dtype": row.dtype,
+        "runtime": row.runtime,
         "sets": list(row.sets),
         "quality": {},
     }
@@ -113,9 +119,12 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
         memory = [values["memory_mib"] for values in rounds if values["memory_mib"] is not None]
         line["memory_mib"] = max(memory, default=None)
         line["input"] = rounds[0]["input"]
+        if row.runtime != PYTORCH:
+            line["difference"] = max(values["difference"] for values in rounds)
+            line["remark"] = verdict(row, rounds)
     if "input" in line and tuple(line["input"]) != tuple(plan.sizes[row.scale]):
         padded = "input padded to {} x {}, whole windows".format(*line["input"])
-        line["remark"] = "; ".join(part for part in (padded, row.remark) if part)
+        line["remark"] = "; ".join(part for part in (padded, line["remark"]) if part)
     if row.is_scored:
         scores = {name: record.get(plan.key(row, name), 0) for name in row.sets if name not in row.problems}
         line["quality"] = {name: values for name, values in scores.items() if values is not None}
