@@ -135,12 +135,23 @@ class Graph:
             raise
         except Exception as error:  # what a network does that cannot be traced is open
             raise UserError(f"{kind} does not export to ONNX ({_reason(error)}).") from error
+        self.refusal = f"{runtimes.NAMES[row.runtime]} cannot run {kind}"
         try:
-            self.run, self.dtype = runtimes.load(row.runtime, file, torch.get_num_threads(), row.dtype)
-            self.run(image)
+            self.loaded, self.dtype = runtimes.load(row.runtime, file, torch.get_num_threads(), row.dtype)
         except Exception as error:
-            raise UserError(f"{runtimes.NAMES[row.runtime]} cannot run {kind} ({_reason(error)}).") from error
+            raise UserError(f"{self.refusal} ({_reason(error)}).") from error
         _return_memory()
+
+    def run(self, image: torch.Tensor) -> torch.Tensor:
+        """Enlarge an image of the shape of the graph.
+
+        Raises:
+            UserError: the runtime cannot.
+        """
+        try:
+            return self.loaded(image)
+        except Exception as error:
+            raise UserError(f"{self.refusal} ({_reason(error)}).") from error
 
     def compare(self, image: torch.Tensor) -> dict[str, Any]:
         """Return the largest `difference` to PyTorch's output as a part of its range, and the dtype within."""

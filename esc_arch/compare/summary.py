@@ -8,9 +8,9 @@ import numpy as np
 
 from esc_arch.common.peak_memory import MEANING
 from esc_arch.compare.flops import CONVENTION
+from esc_arch.compare.options import PYTORCH
 from esc_arch.compare.paper import check_claims, circumstances, relate
 from esc_arch.compare.published import set_beside
-from esc_arch.compare.options import PYTORCH
 from esc_arch.compare.record import Record
 from esc_arch.compare.runner import Plan
 from esc_arch.compare.runtimes import convention, verdict
