@@ -12,6 +12,7 @@ from comparing import QUICK, compare, entries, networks, write
 from conftest import TINY
 
 from esc_arch.archs import ESC, HiT_SRF
+from esc_arch.compare.options import TIMED, read_rows
 
 Options = dict[str, Any]
 
@@ -55,6 +56,14 @@ def test_crash_becomes_a_cell(options: Options, capsys: pytest.CaptureFixture[st
     assert networks()["good"]["quality"]["tiny"]["psnr"] > 0
     attempts = [e for e in entries() if e["task"] == "speed" and e["label"] == "kill"]
     assert len(attempts) == 1, "a network that crashed is not tried in further rounds"
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_sets_cannot_be_named_as_other_figures(name: str, options: Options) -> None:
+    """The set would be taken for the figure, and not be scored."""
+    dataset = {**next(iter(options["datasets"].values())), "name": name}
+    row = read_rows([write("mine.yml", options, datasets={"test_1": dataset})], [], None)[0]
+    assert f"{name!r} is what compare calls its own figures" in row.problems[""]
 
 
 def test_mistakes_stay_in_their_line(options: Options, capsys: pytest.CaptureFixture[str]) -> None:

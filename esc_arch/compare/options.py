@@ -11,6 +11,7 @@ from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
 PYTORCH = "pytorch"
+TIMED = ("parameters", "speed", "macs")  # what is measured besides the scores of data sets, which have their names
 
 
 @dataclass
@@ -124,12 +125,18 @@ def in_every_dtype(rows: list[Row], dtypes: list[str]) -> list[Row]:
 
 
 def _select_sets(row: Row, names: list[str] | None) -> None:
-    """Take the data sets that are not for training, as BasicSR tells them: by the part of the key before `_`."""
+    """Take the data sets that are not for training, as BasicSR tells them: by the part of the key before `_`.
+
+    Raises:
+        UserError: one has a name that would be taken for something else that is measured.
+    """
     sections = row.content.get("datasets") or {}
     for key, dataset in sections.items():
         if not isinstance(dataset, dict) or key.partition("_")[0] == "train":
             continue
         name = str(dataset.get("name", key))
+        if name in TIMED:
+            raise UserError(f"{row.file}: datasets: {name!r} is what compare calls its own figures; rename the set.")
         if names is None or name in names:
             row.sets[name] = {**dataset, "phase": key.partition("_")[0], "scale": row.scale, "name": name}
     for name in names or []:

@@ -15,12 +15,11 @@ from tqdm import tqdm
 from esc_arch.common.processes import clean_processes
 from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
-from esc_arch.compare.options import Row
+from esc_arch.compare.options import TIMED, Row
 from esc_arch.compare.record import Record, digest, key_of
 from esc_arch.compare.runtimes import FOLDER, circumstances
 
 LOG = "messages.log"
-TIMED = ("parameters", "speed", "macs")
 
 
 @dataclass(frozen=True)

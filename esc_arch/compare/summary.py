@@ -30,8 +30,7 @@ def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any
     Returns:
         what the JSON file holds: `environment`, `protocol`, `conventions`, `networks` and, where the paper's figures
         or claims come in, `paper` and `claims` (see `check_claims`). A network has label, file, type, scale, dtype and
-        runtime;
-        parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where they were measured; `quality`
+        runtime; parameters, macs, latency_ms (median, q1, q3, rounds), memory_mib and input where measured; `quality`
         by data set, what was `published` (see `set_beside`) and `relative_to_esc` (see `relate`); `problems` by task
         and a `remark`.
     """
