@@ -1,9 +1,9 @@
 """Compare networks: `python -m esc_arch.compare FILE ... [--weights FILE=CHECKPOINT ...] [--output DIR] [...]`.
 
-Every FILE is an option file of BasicSR, for training or testing, and becomes a line of a table: parameters,
-multiply-accumulates, latency, peak memory, and PSNR and SSIM where there is a checkpoint. Every scale and dtype has a
-table of its own. Every network is measured in a process of its own. Started again with the same arguments, an
-interrupted comparison goes on.
+`--paper` stands for the option files of the paper's table. Every FILE is an option file of BasicSR, for training or
+testing, and becomes a line of a table: parameters, multiply-accumulates, latency, peak memory, and PSNR and SSIM where
+there is a checkpoint. Every scale and dtype has a table of its own. Every network is measured in a process of its own.
+Started again with the same arguments, an interrupted comparison goes on.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from esc_arch.compare import table
 from esc_arch.compare.job import DTYPES, Protocol
 from esc_arch.compare.options import PYTORCH, bicubic_rows, in_every_dtype, read_rows
 from esc_arch.compare.paper import materialised_rows
+from esc_arch.compare.paper_files import CPU_OUTPUT, with_paper
 from esc_arch.compare.runner import Plan, run
 from esc_arch.compare.runtimes import RUNTIMES, check_runtimes, in_every_runtime, leave_out
 from esc_arch.compare.summary import summarise
 
 Size = tuple[int, int]  # height, width
+OUTPUT = 1280, 720  # width, height
 WARMUP = {"cpu": 1, "cuda": 20}
 REPEATS = {"cpu": 5, "cuda": 50}
 
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     device = machine.choose_device(args.device)
     check_runtimes(args.runtime, device, args.scores_only)
-    rows = read_rows(args.files, args.weights, args.sets)
+    rows = read_rows(with_paper(args.files, args.paper), args.weights, args.sets)
     for row in rows:
         row.timed = not args.scores_only
         row.metrics = tuple(dict.fromkeys(args.metrics))
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     baselines = bicubic_rows(rows) if args.bicubic else []
     rows = in_every_dtype([*baselines, *in_every_runtime(rows, args.runtime), *extra], args.dtype)
     leave_out(rows)
-    sizes = {row.scale: _input_size(args, row.scale) for row in rows if row.content}
+    sizes = {row.scale: _input_size(args, row.scale, device) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
     protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
     try_folder(args.output)
@@ -73,10 +75,10 @@ def _pictures(summary: dict[str, object], args: argparse.Namespace) -> list[str]
     return files
 
 
-def _input_size(args: argparse.Namespace, scale: int) -> Size:
+def _input_size(args: argparse.Namespace, scale: int, device: str = "cpu") -> Size:
     if args.size is not None:
         return args.size
-    width, height = args.output_size
+    width, height = args.output_size or (CPU_OUTPUT if args.paper and device == "cpu" else OUTPUT)
     # up, so that the output is no smaller than asked for: 240 x 427 at x3
     return -(-height // scale), -(-width // scale)
 
@@ -84,7 +86,9 @@ def _input_size(args: argparse.Namespace, scale: int) -> Size:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m esc_arch.compare", description="Compare networks side by side.")
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="option files of BasicSR, for training or testing")
+    add("files", nargs="*", metavar="FILE", help="option files of BasicSR, for training or testing")
+    paper = "the networks of the paper's Table 2 at x2, x3 and x4, before those of FILE"
+    add("--paper", action="store_true", help=f"{paper}; on a CPU for an output of 256x256")
     add(
         "--weights",
         nargs="+",
@@ -99,7 +103,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     either.add_argument(
         "--output-size",
         type=size,
-        default=(1280, 720),
         metavar="WxH",
         help="width and height of the output, 1280x720 by default; the input is this over the scale, rounded up",
     )

@@ -59,12 +59,17 @@ class Plan:
         return key_of(common, row.sets[task], rest, *weights, protocol.device, row.dtype, row.metrics)
 
     def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
-        """Yield what a process does: row, round and tasks. The networks take turns, every other round backwards, so
-        that a machine that grows slower or faster treats all alike."""
-        timed = [row for row in self.rows if row.timed]
-        for number in range(self.rounds):
-            for row in timed if number % 2 == 0 else reversed(timed):
-                yield row, number, list(TIMED) if number == 0 else ["speed"]
+        """Yield what a process does: row, round and tasks. The networks of a scale and dtype, whose times are set in
+        relation, take turns, every other round backwards, so that a machine that grows slower or faster treats all
+        alike."""
+        groups: dict[tuple[int, str], list[Row]] = {}
+        for row in self.rows:
+            if row.timed:
+                groups.setdefault((row.scale, row.dtype), []).append(row)
+        for group in groups.values():
+            for number in range(self.rounds):
+                for row in group if number % 2 == 0 else reversed(group):
+                    yield row, number, list(TIMED) if number == 0 else ["speed"]
         for row in self.rows:
             sets = [name for name in row.sets if name not in row.problems] if row.content and row.is_scored else []
             if sets:
