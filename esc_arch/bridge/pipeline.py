@@ -41,8 +41,23 @@ def run_training() -> None:
         run_checked(basicsr.train, basicsr.train.train_pipeline, training.begin)
 
 
+def run_test() -> None:
+    """Run BasicSR's test on the command line.
+
+    Raises:
+        UserError: the options cannot work, or something went wrong in the test.
+    """
+    import basicsr.test
+
+    from esc_arch.bridge.run.testing import Testing
+
+    testing = Testing()
+    with testing.running():
+        run_checked(basicsr.test, basicsr.test.test_pipeline, testing.begin)
+
+
 def run_checked(
-    module: Any, pipeline: Callable[[str], None], begin: Callable[[Options, argparse.Namespace], None] | None = None
+    module: Any, pipeline: Callable[[str], None], begin: Callable[[Options, argparse.Namespace], None]
 ) -> None:
     """Run a pipeline of BasicSR below the current directory.
 
@@ -60,8 +75,7 @@ def run_checked(
 
     def parse_and_check(root_path: str, is_train: bool = True) -> tuple[Options, Any]:
         opt, args, told = parse_in_words(parse, root_path, is_train)
-        if begin is not None:
-            begin(opt, args)
+        begin(opt, args)
         with torch.random.fork_rng(devices=[]):  # the networks built by the check must not change the user's seed
             told += _check_once(opt, decode=not args.skip_data_check)
         if opt["rank"] == 0:

@@ -26,13 +26,14 @@ class Unreadable(dict[str, str]):
         return Unreadable, (self["sentence"],)
 
 
-def what_is_unreadable(dataset: Any, index: int, error: BaseException) -> str:
+def what_is_unreadable(dataset: Any, index: int, error: BaseException, then: str = "go on with --auto_resume") -> str:
     """Name the file at fault, as far as a data set tells its files, and the reason.
 
     Args:
         dataset: a data set of BasicSR, most of which keep a list `paths`.
         index: of the image.
         error: what reading it raised.
+        then: what to do once it is repaired.
     """
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     files = _files(dataset, index)
@@ -41,7 +42,7 @@ def what_is_unreadable(dataset: Any, index: int, error: BaseException) -> str:
     named = " and ".join(broken[:1] or files) or f"image {index} of the data set"
     if broken:
         reason = "it is no image, or damaged" if os.path.isfile(broken[0]) else "it is not there any more"
-    return f"{named} cannot be read ({reason}); repair or remove it, and go on with --auto_resume."
+    return f"{named} cannot be read ({reason}); repair or remove it, and {then}."
 
 
 def _files(dataset: Any, index: int) -> list[str]:

@@ -15,10 +15,10 @@ import torch
 
 from esc_arch.bridge import shared_lmdb
 from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
-from esc_arch.checks.lmdb import check_lmdb, show, some
+from esc_arch.checks.lmdb import check_lmdb, show
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.table import PAIRED, SHRINKING
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, some
 from esc_arch.pictures.formats import format_of
 
 Options = dict[str, Any]

@@ -10,7 +10,7 @@ import cv2
 from esc_arch.bridge import shared_lmdb
 from esc_arch.checks.decoding import Size, decode_values
 from esc_arch.checks.remembered import Remembered
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, some
 
 SAMPLE = 500  # pictures that are decoded of a larger LMDB, evenly spread
 AGAIN = "prepare it again as datasets/README.md says"
@@ -98,8 +98,3 @@ def _check_sample(folder: str, sizes: dict[str, Size], read: object, where: str)
 def show(size: Size) -> str:
     """Write a size as width x height."""
     return f"{size[1]}x{size[0]}"
-
-
-def some(things: list[str], most: int = 10) -> str:
-    """List things, the first of them where there are many."""
-    return ", ".join(things[:most]) + (f" and {len(things) - most} more" if len(things) > most else "")

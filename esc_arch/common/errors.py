@@ -54,6 +54,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def some(things: list[str], most: int = 10) -> str:
+    """List things, the first of them where there are many."""
+    return ", ".join(things[:most]) + (f" and {len(things) - most} more" if len(things) > most else "")
+
+
 def _tell(message: str, by_any: bool = False) -> None:
     if by_any or _is_first_process():
         with suppress(OSError):

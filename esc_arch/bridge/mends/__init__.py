@@ -21,6 +21,7 @@ from esc_arch.bridge.mends.loading import load_any_checkpoint
 from esc_arch.bridge.mends.optimizers import know_more_optimizers
 from esc_arch.bridge.mends.options import take_several_roots
 from esc_arch.bridge.mends.prefetching import tell_errors_of_the_prefetch_thread
+from esc_arch.bridge.mends.results import keep_results_apart, save_results_whole
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.sampling import draw_by_place
 from esc_arch.bridge.mends.saving import save_atomically
@@ -34,6 +35,8 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     load_any_checkpoint,
     resume_from_newest_whole_checkpoint,
     save_atomically,
+    save_results_whole,
+    keep_results_apart,
     rename_to_a_name_that_is_free,
     draw_by_place,
     tell_errors_of_the_prefetch_thread,

@@ -74,14 +74,14 @@ def build(opt: Options, resumption: Resumption | None, make_loaders: Callable[..
     set_random_seed(opt["manual_seed"] + opt["rank"])
     log = HeldLog()
     with log.held():
-        loaders = _built("datasets", lambda: make_loaders(opt, get_root_logger()))
+        loaders = built("datasets", lambda: make_loaders(opt, get_root_logger()))
         train_loader, sampler, val_loaders, _, _ = loaders
         batches = _batches(opt, train_loader, sampler)
         if resumption is None:
-            model = _built("the options", lambda: build_model(opt))
+            model = built("the options", lambda: build_model(opt))
         else:
             with networks_must_fit(opt):
-                model = _built("the options", lambda: build_model(opt))
+                model = built("the options", lambda: build_model(opt))
             resumption.put_place(sampler, len(sampler.dataset))
             resumption.put_into(model)
     first_epoch = resumption.state["epoch"] if resumption else 0
@@ -91,14 +91,23 @@ def build(opt: Options, resumption: Resumption | None, make_loaders: Callable[..
     return Built(log, train_loader, sampler, val_loaders, model, last_epoch)
 
 
-def _built(what: str, make: Callable[[], Any]) -> Any:
+def built(what: str, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes.
+
+    Args:
+        what: whose options they are, for the message.
+        make: calls constructors with options.
+
+    Raises:
+        UserError: they do not suit them.
+    """
     try:
         return make()
     except UserError:
         raise
     except OF_ARGUMENTS as error:
         words = f"the option {error} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-        raise UserError(f"{what}: the training cannot be built ({words or type(error).__name__}).") from error
+        raise UserError(f"{what}: this run cannot be built ({words or type(error).__name__}).") from error
 
 
 def _batches(opt: Options, loader: Any, sampler: Any) -> int:

@@ -88,11 +88,19 @@ class ValidationImages:
         loader: BasicSR's loader.
         interruptions: where signals are seen.
         most: how many images, all by default.
+        then: what to do once an image is repaired.
     """
 
-    def __init__(self, loader: Any, interruptions: Interruptions, most: int | None = None) -> None:
+    def __init__(
+        self,
+        loader: Any,
+        interruptions: Interruptions,
+        most: int | None = None,
+        then: str = "go on with --auto_resume",
+    ) -> None:
         self._loader = loader
         self._interruptions = interruptions
+        self._then = then
         self._most = len(loader) if most is None else min(most, len(loader))
 
     def __getattr__(self, name: str) -> Any:
@@ -109,5 +117,5 @@ class ValidationImages:
             try:
                 image = next(images)
             except Exception as error:  # a decoder may raise anything at all
-                raise RunError(what_is_unreadable(self._loader.dataset, index, error)) from error
+                raise RunError(what_is_unreadable(self._loader.dataset, index, error, self._then)) from error
             yield image

@@ -1,4 +1,4 @@
-"""The folder of an experiment, guarded while a training writes into it."""
+"""The folder of an experiment or of results, guarded while a run writes into it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from esc_arch.common.lock import Lock
 from esc_arch.common.whole_files import replacing, sweep
 
 Options = dict[str, Any]
-FOLDERS = ("experiments_root", "models", "training_states", "log", "visualization")
+OF_TRAINING = ("experiments_root", "models", "training_states", "log", "visualization")
+OF_TESTING = ("results_root", "log", "visualization")
 
 
-class ExperimentFolder:
-    """The folder that BasicSR writes an experiment into.
+class RunFolder:
+    """The folder that a training or a test writes into.
 
     Args:
         opt: parsed options.
-        option_file: the file that they were read from, which may lie in the folder.
     """
 
-    def __init__(self, opt: Options, option_file: str) -> None:
-        self.root = opt["path"]["experiments_root"]
+    def __init__(self, opt: Options) -> None:
+        self.run, names = ("training", OF_TRAINING) if opt["is_train"] else ("test", OF_TESTING)
+        self.paths = {name: opt["path"][name] for name in names}
+        self.root = self.paths[names[0]]
         self.name = opt["name"]
-        self.paths = {name: opt["path"][name] for name in FOLDERS}
-        self.beside = os.path.join(opt.get("root_path", os.getcwd()), "tb_logger")
         self.lock = Lock(os.path.join(os.path.dirname(self.root), f".{os.path.basename(self.root)}.lock"))
-        self.option_file = os.path.basename(option_file)
-        with open(option_file, "rb") as file:
-            self.options = file.read()
 
     def refuse_if_used(self) -> None:
         """Look whether another training uses the folder; nothing is written.
@@ -42,7 +39,7 @@ class ExperimentFolder:
         self._refuse(self.lock.holder())
 
     def take(self) -> None:
-        """Lock the folder until `release`; the folder of all experiments is made if it is not there.
+        """Lock the folder until `release`; the folder of all runs is made if it is not there.
 
         Raises:
             UserError: another training uses it, or it cannot be written.
@@ -62,7 +59,7 @@ class ExperimentFolder:
     def _refuse(self, holder: str | None) -> None:
         if holder is not None:
             raise UserError(
-                f"a training of the name {self.name} runs already ({holder}) and writes into {self.root}; wait for its "
+                f"a {self.run} of the name {self.name} runs already ({holder}) and writes into {self.root}; wait for its "
                 "end, or choose another name in the options."
             )
 
@@ -72,13 +69,35 @@ class ExperimentFolder:
         Raises:
             UserError: one cannot.
         """
-        for path in (self.root, os.path.join(self.beside, self.name)):
+        for path in self._written():
             while not os.path.lexists(path):
                 path = os.path.dirname(path)
             if not os.path.isdir(path):
                 raise UserError(f"{path} is in the way: it must be a folder; move it, or start below another folder.")
             if not os.access(path, os.W_OK | os.X_OK):
                 raise UserError(f"{path} cannot be written; change its permissions, or start below another folder.")
+
+    def _written(self) -> list[str]:
+        return [self.root]
+
+
+class ExperimentFolder(RunFolder):
+    """The folder that BasicSR writes an experiment into.
+
+    Args:
+        opt: parsed options.
+        option_file: the file that they were read from, which may lie in the folder.
+    """
+
+    def __init__(self, opt: Options, option_file: str) -> None:
+        super().__init__(opt)
+        self.beside = os.path.join(opt.get("root_path", os.getcwd()), "tb_logger")
+        self.option_file = os.path.basename(option_file)
+        with open(option_file, "rb") as file:
+            self.options = file.read()
+
+    def _written(self) -> list[str]:
+        return [self.root, os.path.join(self.beside, self.name)]
 
     def copy_options(self) -> None:
         """Write the option file into the folder as BasicSR does, which cannot copy a file over itself.

@@ -303,6 +303,10 @@ class Training:
             try:
                 with random_states.kept(cuda=True):
                     original(ValidationImages(loader, self.interruptions), current_iter, tb_logger, save_img)
+            except RunError:
+                raise
+            except UserError as error:  # a picture that cannot be written, or a metric that refuses
+                raise RunError(f"{str(error).rstrip('.')} ({self.where()}).") from error
             except Abandoned:
                 if self.iteration >= self.total:
                     words = "training is complete and its weights are saved, but for the last validation"
