@@ -92,7 +92,7 @@ def test_images_of_one_name_in_several_roots(run: Run, pictures: Options, folder
 
 def test_two_validation_sets_of_the_same_names(tiny_options: Options, tiny_data: Path, folder: Path) -> None:
     """BasicSR names results of a validation by image and iteration alone."""
-    for kind, name in (("gt", "HR/p0.png"), ("lq", "LR/p0x2.png")):
+    for name in ("HR/p0.png", "LR/p0x2.png"):
         turned(tiny_data / "val" / name, folder / "B" / name)
     first = tiny_options["datasets"]["val_1"]
     second = {**first, "name": "other", "dataroot_gt": str(folder / "B/HR"), "dataroot_lq": str(folder / "B/LR")}

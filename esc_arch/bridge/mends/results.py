@@ -24,7 +24,6 @@ def keep_results_apart() -> None:
 
 def save_results_whole() -> None:
     """Write a picture whole or not at all, and say why it cannot be written: OpenCV says that it failed, if at all."""
-    import basicsr.models  # noqa: F401  which imports all that writes pictures
     import basicsr.utils
     from basicsr.models import hifacegan_model, sr_model, stylegan2_model, video_base_model, video_recurrent_model
     from basicsr.utils import img_util

@@ -59,8 +59,8 @@ class RunFolder:
     def _refuse(self, holder: str | None) -> None:
         if holder is not None:
             raise UserError(
-                f"a {self.run} of the name {self.name} runs already ({holder}) and writes into {self.root}; wait for its "
-                "end, or choose another name in the options."
+                f"a {self.run} of the name {self.name} runs already ({holder}) and writes into {self.root}; wait for "
+                "its end, or choose another name in the options."
             )
 
     def check_writable(self) -> None:
