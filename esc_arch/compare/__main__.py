@@ -17,7 +17,7 @@ from esc_arch.common.arguments import count, positive, size
 from esc_arch.common.ending import going_on_when_repeated
 from esc_arch.common.errors import one_sentence
 from esc_arch.common.whole_files import try_folder
-from esc_arch.compare import table
+from esc_arch.compare import page, table
 from esc_arch.compare.job import DTYPES, Protocol
 from esc_arch.compare.options import PYTORCH, bicubic_rows, in_every_dtype, read_rows
 from esc_arch.compare.paper import materialised_rows
@@ -51,12 +51,12 @@ def main(argv: list[str] | None = None) -> None:
     protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
     try_folder(args.output)
     environment = machine.describe(device, args.threads)
-    plan = Plan(rows, sizes, protocol, args.rounds, environment, args.output, tuple(args.modules))
+    plan = Plan(rows, sizes, protocol, args.rounds, environment, args.output, tuple(args.modules), args.pictures)
     with going_on_when_repeated():
         record = run(plan)
     summary = summarise(plan, record, args.claims)
     print(table.terminal(summary))
-    files = [*table.write(summary, args.output), *_pictures(summary, args)]
+    files = [*table.write(summary, args.output), page.write(summary, plan, args.plot_set), *_pictures(summary, args)]
     print("Written:", ", ".join(os.path.relpath(file) for file in files))
     if any(row.problems for row in rows):
         sys.exit(1)
@@ -130,7 +130,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     claims = "try the paper's claims of speed: needs ESC and HiT-SRF at x4, ESC at x2; adds ESC with Naive attention"
     add("--claims", action="store_true", help=claims)
     add("--threads", type=positive, help="CPU threads of PyTorch")
-    add("--plot-set", metavar="NAME", help="data set of the picture (the one with most figures)")
+    add(
+        "--pictures",
+        type=count,
+        default=3,
+        metavar="N",
+        help="result pictures of every data set that the page shows, from the first on (%(default)s)",
+    )
+    add("--plot-set", metavar="NAME", help="data set of the bubble plot (the one with most figures)")
     add(
         "--import",
         dest="modules",

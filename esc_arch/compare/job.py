@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from esc_arch.compare.options import PYTORCH, Row
+from esc_arch.compare.pictures import Album
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -44,6 +45,7 @@ class Job:
         folder: working directory, to which the paths in option files relate.
         log: file that takes what the process prints.
         modules: modules to import first, which register networks.
+        albums: what keeps result pictures, by data set.
     """
 
     row: Row
@@ -53,6 +55,7 @@ class Job:
     folder: str
     log: str
     modules: tuple[str, ...]
+    albums: dict[str, Album]
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -24,7 +25,8 @@ def score(job: Job, name: str) -> dict[str, Any]:
     """Run BasicSR's validation.
 
     Args:
-        job: the network and how to run it; the dtype counts, torch.compile does not.
+        job: the network and how to run it; the dtype counts, torch.compile does not. Its album of this data set, if
+            there is one, is filled.
         name: one of the data sets of the row.
 
     Returns:
@@ -50,9 +52,10 @@ def score(job: Job, name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     model = build_model(opt)
     merge_branches(model.get_bare_model(model.net_g))
+    album = job.albums.get(name)
     loader = build_dataloader(build_dataset(dataset), dataset, num_gpu=0, dist=False, sampler=None, seed=0)
     try:
-        with job.autocast():
+        with job.autocast(), album.filled_by(model) if album else nullcontext():
             model.validation(loader, current_iter=0, tb_logger=None, save_img=False)
     except AssertionError as error:
         if not str(error).startswith("Image shapes are different"):

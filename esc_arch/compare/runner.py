@@ -16,8 +16,10 @@ from esc_arch.common.processes import clean_processes
 from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
 from esc_arch.compare.options import TIMED, Row
+from esc_arch.compare.pictures import FOLDER, Album
 from esc_arch.compare.record import Record, digest, key_of
-from esc_arch.compare.runtimes import FOLDER, circumstances
+from esc_arch.compare.runtimes import FOLDER as GRAPHS
+from esc_arch.compare.runtimes import circumstances
 
 LOG = "messages.log"
 
@@ -34,6 +36,7 @@ class Plan:
         environment: machine and versions; results of another one are not used.
         folder: where results go.
         modules: modules to import first, which register networks.
+        pictures: how many result pictures of every data set are kept.
     """
 
     rows: list[Row]
@@ -43,6 +46,7 @@ class Plan:
     environment: dict[str, Any]
     folder: str
     modules: tuple[str, ...]
+    pictures: int
 
     def key(self, row: Row, task: str) -> str:
         """Return a key of all that the result of a task depends on."""
@@ -57,6 +61,16 @@ class Plan:
         rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
         weights = row.param_key, digest(row.weights)
         return key_of(common, row.sets[task], rest, *weights, protocol.device, row.dtype, row.metrics)
+
+    def album(self, row: Row, name: str) -> Album:
+        """Return what keeps the result pictures of a data set, under the key of its scores."""
+        return Album(os.path.join(os.path.abspath(self.folder), FOLDER, f"{self.key(row, name)}.json"), self.pictures)
+
+    def is_done(self, record: Record, row: Row, task: str, number: int) -> bool:
+        """Whether there is a result of a task, and the pictures that belong to it."""
+        if record.get(self.key(row, task), number) is None:
+            return False
+        return task in TIMED or not self.pictures or self.album(row, task).is_there()
 
     def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
         """Yield what a process does: row, round and tasks. The networks of a scale and dtype, whose times are set in
@@ -84,7 +98,7 @@ def run(plan: Plan) -> Record:
         plan: what to measure; problems are added to its rows.
 
     Returns:
-        the results, which are also in `results.jsonl` of the folder.
+        the results, which are also in `results.jsonl` of the folder; result pictures are below it.
 
     Raises:
         UserError: the file of results cannot be read.
@@ -97,11 +111,11 @@ def run(plan: Plan) -> Record:
     with tqdm(total=sum(len(tasks) for _, _, tasks in todo), unit="task", desc="compare", dynamic_ncols=True) as bar:
         for row, number, tasks in todo:
             bar.set_postfix_str(f"{row.title}, round {number + 1}")
-            missing = [task for task in tasks if record.get(plan.key(row, task), number) is None]
+            missing = [task for task in tasks if not plan.is_done(record, row, task, number)]
             while missing := [task for task in missing if not _is_hopeless(row, task)]:
                 missing = _run_process(plan, record, row, number, missing)
             bar.update(len(tasks))
-    shutil.rmtree(os.path.join(plan.folder, FOLDER), ignore_errors=True)
+    shutil.rmtree(os.path.join(plan.folder, GRAPHS), ignore_errors=True)
     return record
 
 
@@ -115,7 +129,8 @@ def _run_process(plan: Plan, record: Record, row: Row, number: int, tasks: list[
     context = clean_processes(["esc_arch.compare.measure", "basicsr"], afresh=plan.protocol.device == "cuda")
     receiver, sender = context.Pipe(duplex=False)
     log = os.path.abspath(os.path.join(plan.folder, LOG))
-    job = Job(row, plan.sizes[row.scale], plan.protocol, tuple(tasks), os.getcwd(), log, plan.modules)
+    albums = {task: plan.album(row, task) for task in tasks if plan.pictures and task not in TIMED}
+    job = Job(row, plan.sizes[row.scale], plan.protocol, tuple(tasks), os.getcwd(), log, plan.modules, albums)
     process = context.Process(target=work, args=(sender, job))
     process.start()
     sender.close()
