@@ -17,6 +17,7 @@ from esc_arch.common.errors import UserError, printable
 from esc_arch.common.whole_files import sweep, try_folder
 from esc_arch.prepare.alone import working_alone
 from esc_arch.prepare.images import (
+    check_names,
     crop_to_multiple,
     downscale,
     image_size,
@@ -108,15 +109,8 @@ def _survey(folder: Path, scales: Sequence[int]) -> tuple[list[Pair], dict[Path,
             names = stripped
     room = _LONGEST_NAME - len(f"x{largest_scale}.png")
     names = [_shortened(name, room) for name in names]
-    owners: dict[str, Path] = {}
-    for path, name in zip(paths, names, strict=True):
-        if name in owners:
-            raise UserError(
-                f"{printable(str(owners[name]))} and {printable(str(path))} would both be stored as "
-                f"{printable(name)}.png: rename or remove one."
-            )
-        owners[name] = path
-    return [Pair(path, name) for name, path in owners.items()], faults
+    check_names(paths, names)
+    return [Pair(path, name) for path, name in zip(paths, names, strict=True)], faults
 
 
 def _shortened(name: str, room: int) -> str:

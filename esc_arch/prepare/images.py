@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,6 +49,21 @@ def list_images(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             "name the folder that holds them directly." + (f" There were {passed}." if passed else "")
         )
     return sorted(paths), faults
+
+
+def check_names(paths: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuse two images that would be stored under one name.
+
+    Raises:
+        UserError: naming both.
+    """
+    owners: dict[str, Path] = {}
+    for path, name in zip(paths, names, strict=True):
+        if owners.setdefault(name, path) is not path:
+            raise UserError(
+                f"{printable(str(owners[name]))} and {printable(str(path))} would both be stored as "
+                f"{printable(name)}.png: rename or remove one."
+            )
 
 
 def image_size(path: Path) -> tuple[int, int]:
