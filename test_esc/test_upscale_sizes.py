@@ -249,6 +249,7 @@ def test_weights_that_reach_a_scale_in_the_fewest_steps(
     monkeypatch.setattr(loading, "BUNDLED", tmp_path)
     for number in (2, 3, 4):
         (tmp_path / f"N_x{number}.safetensors").write_bytes(b"weights")
+        (tmp_path / f"N_x{number}_photo.safetensors").write_bytes(b"weights of a larger network")
     assert bundled_of_scale(scale) == expected
 
 

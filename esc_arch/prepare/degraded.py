@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import random
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from esc_arch.prepare.images import check_names, list_images, read_image, write_
 from esc_arch.prepare.parallel import faults_in_words, run_parallel
 
 Options = dict[str, Any]
+SCALES = (1, 2, 4)  # which may share HR; 3 does not divide what is degraded
 
 
 def prepare_degraded(
@@ -117,8 +119,9 @@ def _make(path: Path, root: Path, options: Options, seed: int) -> list[str]:
 
 
 def _middle(image: np.ndarray, scale: int) -> np.ndarray:
-    """Crop an image around its middle to sides that the scale divides and that are degraded whole."""
-    height, width = (min(length, CROP) // scale * scale for length in image.shape[:2])
+    """Crop an image around its middle to sides that are degraded whole, and that all usual scales divide as well."""
+    multiple = math.lcm(scale, *SCALES)
+    height, width = (min(length, CROP) // multiple * multiple for length in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 

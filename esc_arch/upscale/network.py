@@ -22,7 +22,7 @@ from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import identity_in, weights_file
 
 LARGEST_WINDOW_OF_HIT_SR = 64
-_SCALE_IN_NAME = re.compile(r"_x([2-9])(?:_|$)")
+_SCALE_IN_NAME = re.compile(r"_x([2-9])$")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def bundled_of_scale(scale: float) -> str:
     """Name the weights for a scale that come with this package, the largest network where there are several.
 
     Where there are none of that very scale, those are taken that reach it in the fewest steps, and of them those that
-    go the least beyond it.
+    go the least beyond it. Weights for pictures of a kind, whose names go on behind the scale, are taken by name only.
 
     Raises:
         UserError: none come with this package.
