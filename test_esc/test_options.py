@@ -15,7 +15,7 @@ from esc_arch import archs
 from esc_arch.checks.options import build_checked
 
 # tested below, in test_options_family.py and test_ablation.py
-OTHER_PROTOCOLS = ("_bundled_", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP", "_ESC_RIB", "_ESC_FB")
+OTHER_PROTOCOLS = ("_bundled_", "_photo", "_ESC_Real", "_ESC_LTE", "_ESC_DFLIP", "_ESC_RIB", "_ESC_FB")
 FILES = [
     file
     for file in sorted(OPTIONS.rglob("*_ESC_*.yml"))
@@ -119,6 +119,24 @@ def test_bundled_weights_have_their_files(scale: int) -> None:
     if scale != 2:
         continued = load(option_file(f"{BUNDLED_X2}_continued"))
         assert training["path"]["pretrain_network_g"] == f"experiments/{continued['name']}/models/net_g_latest.pth"
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_photo_weights_have_their_files(scale: int) -> None:
+    name = f"ESC_light_x{scale}_photo"
+    training, opt = load(option_file(f"bundled_{name}")), load(option_file(f"test_bundled_{name}"))
+    published = load(option_file("train_ESC_Real_x4_mse"))
+    assert training["network_g"] == opt["network_g"] == load(option_file(f"test_ESC_light_x{scale}"))["network_g"]
+    assert training["scale"] == opt["scale"] == scale
+    assert training["path"]["pretrain_network_g"] == f"ESC_light_x{scale}.pth"
+    assert opt["path"]["pretrain_network_g"] == f"{name}.pth"
+    for key in [key for key in published if key.endswith(("_prob", "_prob2", "_range", "_range2"))]:
+        assert training[key] == published[key]
+    ours, theirs = training["datasets"]["train"], published["datasets"]["train"]
+    for key in [key for key in theirs if key.startswith(("blur", "kernel", "sinc", "beta", "final"))]:
+        assert ours[key] == theirs[key]
+    for data_set in opt["datasets"].values():
+        assert data_set["dataroot_lq"] == f"datasets/degraded/{data_set['name']}/LR_degraded/X{scale}"
 
 
 def test_second_part_of_the_bundled_x2_goes_on_from_the_first() -> None:
