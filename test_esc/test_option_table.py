@@ -266,14 +266,63 @@ def test_file_with_a_byte_order_mark_and_merged_sections(tmp_path: Path) -> None
     assert load(str(file)) == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 3}}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_files_in_other_encodings(tmp_path: Path, encoding: str, ends: str) -> None:
+    file = tmp_path / "o.yml"
+    file.write_bytes(f"# größer{ends}a: größer{ends}b: [1, 2]{ends}".encode(encoding))
+    assert load(str(file)) == {"a": "größer", "b": [1, 2]}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "gbk"])
+def test_bytes_that_are_no_text_may_stand_in_comments_alone(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "o.yml"
+    words = "größer" if encoding == "latin-1" else "训练"
+    file.write_bytes(f"# {words}\na: 1\n".encode(encoding))
+    assert load(str(file)) == {"a": 1}
+    file.write_bytes(f"a: 1\nb: {{c: [{words}]}}\n".encode(encoding))
+    with pytest.raises(UserError, match=r"o\.yml is not written in UTF-8 \(see line 2\); save it as UTF-8"):
+        load(str(file))
+
+
+def test_dates_and_words_of_yaml_are_told_as_what_they_are(tiny_options: Options, tmp_path: Path) -> None:
+    file = tmp_path / "o.yml"
+    for text, words in (
+        ("2024-01-01", "name is 2024-01-01, to YAML a date, but must be the name of a folder .* in quotes"),
+        ("on", "name is true, .* in quotes, without which YAML reads on, off, yes and no so"),
+        ("123", "name is 123, .* in quotes"),
+    ):
+        file.write_text(f"name: {text}\n")
+        with pytest.raises(UserError, match=words):
+            read_values({**tiny_options, **load(str(file))}, is_train=True)
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing\n", "- a\n- b", "words"])
+def test_files_without_options(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"o\.yml holds no options"):
+        load(str(file))
+
+
 @pytest.mark.parametrize(
-    "text", ["a: !!python/object/apply:os.getcwd []", "a: !!float x", "a: 1\na: 2", "{[a]: 1}", "a: *b"]
+    "text",
+    [
+        "a: !!python/object/apply:os.getcwd []",
+        "a: !!float x",
+        "a: 1\na: 2",
+        "{[a]: 1}",
+        "a: *b",
+        "a: 1\n\tb: 2",
+        "a: 1\0",
+    ],
 )
 def test_files_that_are_no_option_files(tmp_path: Path, text: str) -> None:
     file = tmp_path / "o.yml"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"o\.yml is not valid YAML"):
+    with pytest.raises(UserError, match=r"o\.yml is not valid YAML") as caught:
         load(str(file))
+    assert "unicode string" not in str(caught.value)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from running import everything, started, train_here, written
 
 from esc_arch.common.lock import Lock
@@ -116,6 +117,16 @@ def test_the_option_file_may_lie_in_the_experiment(run: Any, disk: Options, fold
     assert run(disk, file=str(copy))[0] == 0
     assert "total_iter: 4" in copy.read_text()
     assert list(folder.glob("experiments/tiny_archived_*/models/net_g_4.pth"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_the_copy_of_an_option_file_is_utf8(run: Any, disk: Options, folder: Path, encoding: str) -> None:
+    """Its head is, and a file of two encodings nobody can read."""
+    (folder / "o.yml").write_bytes(yaml.safe_dump({**disk, "name": "größer"}, allow_unicode=True).encode(encoding))
+    assert run({}, file="o.yml")[0] == 0
+    code, text = run({}, "--auto_resume", file="experiments/größer/o.yml")
+    assert code == 0
+    assert "nothing is left to train" in text
 
 
 def test_nothing_to_resume_is_said(run: Any, disk: Options) -> None:

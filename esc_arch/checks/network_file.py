@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-import yaml
-
 from esc_arch.archs.scale import SCALE_ARGUMENTS
-from esc_arch.checks.option_file import reading
+from esc_arch.checks.option_file import load
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -34,9 +32,8 @@ def read_network_file(file: str) -> Options:
     Raises:
         UserError: it cannot be read, or has no such section.
     """
-    with reading(file), open(file, encoding="utf-8") as text:
-        content = yaml.safe_load(text)
-    if not isinstance(content, dict) or not isinstance(content.get("network_g"), dict):
+    content = load(file)
+    if not isinstance(content.get("network_g"), dict):
         raise UserError(f"{file} has no section network_g; give an option file that names a network.")
     return content
 

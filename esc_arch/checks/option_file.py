@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,16 @@ try:
     from yaml import CSafeLoader as _Loader
 except ImportError:  # PyYAML without libyaml
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+
+LOST = "\ufffd"  # what stands for bytes that are no text
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before those of UTF-16, which begin in the same way
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 class OptionLoader(_Loader):  # type: ignore[misc,valid-type]
@@ -48,11 +59,50 @@ def load(file: str, where: str = "") -> OrderedDict[str, Any]:
     Raises:
         UserError: the file is missing, no text, not YAML, or holds no options.
     """
-    with reading(file, where), open(file, encoding="utf-8-sig") as stream:
-        content = yaml.load(stream, Loader=OptionLoader)  # a safe loader
-    if not isinstance(content, OrderedDict):
+    with reading(file, where), open(file, "rb") as stream:
+        content = stream.read()
+    return parse(content, file, where)
+
+
+def parse(content: bytes, file: str, where: str = "") -> OrderedDict[str, Any]:
+    """Read the content of an option file, as `load` does."""
+    with reading(file, where):
+        text = text_of(content)
+        options = yaml.load(text, Loader=OptionLoader)  # a safe loader
+    if not isinstance(options, OrderedDict):
         raise UserError(f"{where}{file} holds no options; compare the file with those in options/.")
-    return content
+    if LOST in text and LOST.encode() not in content and _holds(options, LOST):
+        number = next(n for n, line in enumerate(text.splitlines(), 1) if LOST in line)
+        raise UserError(f"{where}{file} is not written in UTF-8 (see line {number}); save it as UTF-8.")
+    return options
+
+
+def text_of(content: bytes) -> str:
+    """Decode an option file: UTF-8, or UTF-16 or UTF-32 as some editors write it; bytes that are neither become `LOST`.
+
+    Comments may hold such bytes, as of Latin-1 or GBK. What an option holds is not guessed.
+
+    Raises:
+        UnicodeDecodeError: the file is none of these, nor nearly so.
+    """
+    for mark, encoding in MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    if b"\0" in content:  # options are nearly all in ASCII, whose other bytes are zeros then
+        for width in (4, 2):
+            for place, order in ((0, "le"), (width - 1, "be")):
+                zeros = [content[other::width].count(0) for other in range(width) if other != place]
+                if content[place::width].count(0) == 0 and min(zeros) > len(content) / width / 2:
+                    return content.decode(f"utf-{8 * width}-{order}")
+    return content.decode("utf-8", errors="replace")
+
+
+def _holds(value: Any, text: str) -> bool:
+    if isinstance(value, dict):
+        return any(_holds(part, text) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return any(_holds(part, text) for part in value)
+    return isinstance(value, str) and text in value
 
 
 @contextmanager
@@ -73,4 +123,8 @@ def reading(file: str, where: str = "") -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise UserError(f"{where}{file} is not a text file; give the path of an option file.") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # of a value behind a tag, or a key
-        raise UserError(f"{where}{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{where}{file} is not valid YAML: {_words(error)}.") from error
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()).replace(' in "<unicode string>",', " in")

@@ -14,6 +14,7 @@ from torch import nn
 
 from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.agreement import check_agreement
+from esc_arch.checks.batches import check_batches
 from esc_arch.checks.checkpoints import check_pretrained
 from esc_arch.checks.data import Checked, check_dataset
 from esc_arch.checks.decoding import one_thread
@@ -50,7 +51,7 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     Raises:
         UserError: naming the option at fault and what to do.
     """
-    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
     opt, told = read_values(opt, opt["is_train"])
     if not opt["is_train"] and "train" in opt["datasets"]:
@@ -60,6 +61,9 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     check_registered(opt["model_type"], MODEL_REGISTRY, "model_type")
     for key in [key for key in opt if key in NAMES["network_*"]]:
         check_registered(opt[key].get("type"), ARCH_REGISTRY, f"{key}:type")
+    for phase, dataset in opt["datasets"].items():
+        check_registered(dataset["type"], DATASET_REGISTRY, f"datasets:{phase}:type")
+    check_batches(opt)
     told += check_agreement(opt)
     _check_model_options(opt)
     told += check_parts(opt)

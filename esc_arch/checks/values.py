@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 from esc_arch.checks import table
@@ -149,6 +150,8 @@ class _Reader:
         except ValueError:
             quotes = isinstance(option.kind, Text) and not isinstance(value, str | Mapping | list)
             advice = " in quotes" if quotes else ""
+            if quotes and isinstance(value, bool):
+                advice += ", without which YAML reads on, off, yes and no so"
             raise UserError(f"{show(where)} is {_quoted(value)}, but must be {option.kind.allowed}{advice}.") from None
 
     def _below(self, read: Options, where: Path, value: Any) -> None:
@@ -281,8 +284,11 @@ def _dropped(useless: list[str]) -> list[str]:
 
 
 def _quoted(value: Any) -> str:
+    """Write a value as the option file has it, or say what YAML made of it."""
     if isinstance(value, Mapping):
         return "a section"
+    if isinstance(value, date):
+        return f"{value.isoformat()}, to YAML a date"
     text = {None: "empty", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
     shown = text or repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

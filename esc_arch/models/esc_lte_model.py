@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from copy import deepcopy
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from basicsr.models.sr_model import SRModel
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import nn
 
 from esc_arch.models.esc_model import ESCModel
@@ -44,6 +45,12 @@ class ESCLTEModel(ESCModel):
         for name, value in (("tile", opt.get("tile")), ("val:use_chop", (opt.get("val") or {}).get("use_chop"))):
             if value:
                 raise ValueError(f"{name} is no option of ESCLTEModel, which enlarges whole images; remove it")
+        network = opt["network_g"]["type"]
+        if "size" not in inspect.signature(ARCH_REGISTRY.get(network).forward).parameters:
+            raise ValueError(
+                f"network_g: ESCLTEModel is for networks of any scale, as ESCLTE, and not for {network}; set "
+                "model_type ESCModel"
+            )
 
     def _add_where(self, net: nn.Module, args: tuple[Any, ...], kwargs: Options) -> tuple[tuple[Any, ...], Options]:
         return args, {**kwargs, **self.where}

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from esc_arch.checks.option_file import text_of
 from esc_arch.common.errors import UserError
 from esc_arch.common.lock import Lock
 from esc_arch.common.whole_files import replacing, sweep
@@ -95,12 +96,13 @@ class ExperimentFolder(RunFolder):
         self.option_file = os.path.basename(option_file)
         with open(option_file, "rb") as file:
             self.options = file.read()
+        self.text = text_of(self.options)
 
     def _written(self) -> list[str]:
         return [self.root, os.path.join(self.beside, self.name)]
 
     def copy_options(self) -> None:
-        """Write the option file into the folder as BasicSR does, which cannot copy a file over itself.
+        """Write the option file into the folder as BasicSR does, which cannot copy a file over itself; in UTF-8.
 
         Raises:
             OSError: it cannot be written.
@@ -110,4 +112,4 @@ class ExperimentFolder(RunFolder):
             sweep(path)
         head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
         with replacing(os.path.join(self.root, self.option_file)) as file:
-            file.write(head.encode("utf-8", "surrogateescape") + self.options)
+            file.write(head.encode("utf-8", "surrogateescape") + self.text.encode())

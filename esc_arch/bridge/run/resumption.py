@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +12,7 @@ from esc_arch.bridge.mends.saving import MORE_IN_STATE
 from esc_arch.bridge.run import pool
 from esc_arch.bridge.run.changes import Schedule, describe, snapshot
 from esc_arch.bridge.run.processes import highest
+from esc_arch.checks.option_file import parse
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -99,16 +100,7 @@ class Resumption:
 
 
 def _names_a_seed(option_file: bytes) -> bool:
-    import sys
-
-    import yaml
-    from basicsr.utils.options import ordered_yaml
-
-    try:
-        content = yaml.load(io.BytesIO(option_file), Loader=ordered_yaml()[0])
-        named = content.get("manual_seed") is not None
-    except (yaml.YAMLError, AttributeError, ValueError):  # of a kind that the check reads, but not BasicSR
-        named = True
+    named = parse(option_file, "").get("manual_seed") is not None
     return named or any(argument.startswith("manual_seed=") for argument in sys.argv)
 
 
