@@ -233,7 +233,8 @@ class ASID(nn.Module, OnHub):
         require(
             upsampling >= 1 and upsampling == int(upsampling), f"upsampling must be a whole number, got {upsampling}"
         )
-        require(num_in_ch >= 1 and num_out_ch >= 1, f"num_in_ch and num_out_ch must be positive, got {num_in_ch}")
+        for name, channels in (("num_in_ch", num_in_ch), ("num_out_ch", num_out_ch)):
+            require(channels >= 1, f"{name} must be positive, got {channels}")
         self.num_in_ch = num_in_ch
         self.upsampling = upsampling
         self.input = nn.Conv2d(num_in_ch, dim, 3, padding=1, bias=bias)

@@ -72,7 +72,7 @@ class Peer:
     def __signature__(self) -> inspect.Signature | None:
         """What `inspect.signature` tells of the arguments, so that they can be checked before building."""
         try:
-            known = inspect.signature(self._import()).parameters
+            known = inspect.signature(self._import(), eval_str=True).parameters
         except ImportError:
             return None
         accepted = [

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from esc_arch.checks.written_numbers import to_number
+
 Schema = dict[str, Any]
 
 
@@ -337,18 +339,3 @@ class Anything(Kind):
         if isinstance(value, Mapping):
             return type(value)((name, self.read(item)) for name, item in value.items())  # type: ignore[call-arg]
         return to_number(value)
-
-
-def to_number(value: Any) -> Any:
-    """Return the number that a text in a notation such as 1e-4 or -1 is, and anything else as it is."""
-    if not isinstance(value, str) or not any(character.isdigit() for character in value):
-        return value
-    if set(value) - set("0123456789+-.eE"):  # float() takes 1_000 and digits of all scripts
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        try:
-            return float(value)
-        except ValueError:
-            return value

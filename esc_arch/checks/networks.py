@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import check_registered
-from esc_arch.checks.parts import check_arguments, first_line
+from esc_arch.checks.parts import first_line
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]

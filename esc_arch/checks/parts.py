@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import hint, meant
 from esc_arch.checks.table import GAN_MODELS, NAMES, SECTIONS
 from esc_arch.common.errors import UserError
@@ -53,52 +53,6 @@ def check_parts(opt: Options) -> list[str]:
         _check_losses(opt)
         _check_optimizers(opt)
     return told
-
-
-def check_arguments(
-    given: Mapping[str, Any], function: Callable[..., Any], where: str, handed_over: Iterable[str] = (), takes: str = ""
-) -> None:
-    """Check names of arguments against the signature of the class or function that takes them.
-
-    Args:
-        given: the arguments of the option file.
-        function: what takes them.
-        where: name of the section, for messages.
-        handed_over: parameters that do not come from the option file.
-        takes: name of the function, for messages.
-
-    Raises:
-        UserError: an argument is unknown, or a misspelling of a known one, or missing.
-    """
-    handed = set(handed_over)
-    signature = inspect.signature(function).parameters
-    known = [name for name, p in signature.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    known = [name for name in known if name not in handed]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.values())
-    takes = takes or getattr(function, "__name__", str(function))
-    for name in given:
-        if name not in known and (not takes_any or meant(name, known)):
-            raise UserError(f"{where}: {takes} has no argument {name!r}{hint(name, known)}.")
-    for name in known:
-        parameter = signature[name]
-        if parameter.default is parameter.empty and name not in given:
-            raise UserError(f"{where}: the argument {name!r} of {takes} is missing.")
-        if name in given:
-            _check_kind(given[name], parameter, f"{where}:{name}")
-
-
-def _check_kind(value: Any, parameter: inspect.Parameter, where: str) -> None:
-    """Check the kind of an argument where the signature tells it; a text such as 'no' would count as true."""
-    annotation = parameter.annotation
-    kinds = {kind.strip() for kind in getattr(annotation, "__name__", str(annotation)).split("|")}
-    if isinstance(parameter.default, bool) or kinds == {"bool"}:
-        wrong, wanted = isinstance(value, str), "true or false"
-    elif kinds <= {"int", "float", "None"}:
-        wrong, wanted = isinstance(value, str | list | dict), "a number" if "float" in kinds else "a whole number"
-    else:
-        return
-    if wrong:
-        raise UserError(f"{where} is {value!r}, but must be {wanted}.")
 
 
 def _check_losses(opt: Options) -> None:

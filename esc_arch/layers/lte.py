@@ -63,6 +63,7 @@ class LocalTextureEstimator(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int = 256, hidden_list: Sequence[int] = (256, 256, 256)) -> None:
         super().__init__()
+        require(dim >= 1, f"dim must be positive, got {dim}")
         require(hidden_dim >= 2 and hidden_dim % 2 == 0, f"hidden_dim must be positive and even, got {hidden_dim}")
         require(all(n >= 1 for n in hidden_list), f"hidden_list must hold positive numbers, got {list(hidden_list)}")
         self.coef = nn.Conv2d(dim, hidden_dim, 3, padding=1)

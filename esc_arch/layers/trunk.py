@@ -52,6 +52,7 @@ class ESCTrunk(nn.Module):
         **block: Any,
     ) -> None:
         super().__init__()
+        require(dim >= 1, f"dim must be positive, got {dim}")
         require(n_blocks >= 1, f"n_blocks must be positive, got {n_blocks}")
         require(conv_blocks >= 0, f"conv_blocks must not be negative, got {conv_blocks}")
         self.channels = channels

@@ -13,6 +13,7 @@ from torch import nn
 from esc_arch.archs import ESCLTE, ESCRIB
 from esc_arch.archs.esc_real_arch import published_names
 from esc_arch.archs.scale import SCALE_ARGUMENTS
+from esc_arch.checks.arguments import check_arguments
 from esc_arch.common.errors import UserError
 from esc_arch.layers.attention import set_backend
 from esc_arch.layers.backend import ATTN_TYPES
@@ -112,6 +113,7 @@ def _confirmed(
     if found.get("attn_type", "auto") not in ATTN_TYPES and known.get("attn_type") in ATTN_TYPES:
         backend, known = known["attn_type"], {name: known[name] for name in known if name != "attn_type"}
     arguments = {**found, **known}
+    check_arguments(arguments, network, network.__name__)
     built = blueprint(network, arguments)
     expected = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items() if not _is_constant(name)}
     _require_equal(network.__name__, shapes, expected)

@@ -1,0 +1,116 @@
+"""Arguments of networks are of the kinds that constructors name, or refused with the option and what is allowed."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from torch import nn
+
+import esc_arch
+from esc_arch.archs import NETWORKS
+from esc_arch.checks.arguments import check_arguments
+from esc_arch.checks.networks import build_checked
+from esc_arch.common.errors import UserError
+
+# type in the signature: values that an option file may hold by mistake, and what the sentence says is allowed
+WRONG: dict[str, tuple[list[Any], str]] = {
+    "int": ([8.0, 8.5, "64", True, None, [8], {"a": 1}, "", float("inf"), 1e30], "a whole number"),
+    "float": (["1.25", False, None, [2], {"a": 1}, float("nan")], "a number"),
+    "bool": (["no", "", None, [True], 2, 0.5], "true or false"),
+    "str": ([8, True, None, ["auto"], {}], "text"),
+    "int | None": ([16.0, "16", False, [16]], "a whole number or null"),
+    "str | None": ([5, True, ["DWC"]], "text or null"),
+    "dict[str, Any] | None": ([1, "x", [1]], "a section or null"),
+    "Sequence[int]": ([8, "8", None, ["8"], [8.0], [True], [None], {"a": 1}], "a list of whole numbers"),
+    "Sequence[float]": ([8, "8", None, ["8"], [True], [None]], "a list of numbers"),
+    "int | Sequence[int]": ([8.0, "8", None, ["8"], [8.0]], "a whole number or a list of whole numbers"),
+}
+
+
+def arguments_of(network: type[nn.Module]) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(network).parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+def test_kinds_of_all_networks(network: type[nn.Module]) -> None:
+    name = network.__name__
+    for parameter in arguments_of(network):
+        wrong, allowed = WRONG[parameter.annotation]
+        for value in wrong:
+            given = {"type": name, "dim": 64} if "dim" in inspect.signature(network).parameters else {"type": name}
+            with pytest.raises(UserError) as caught:
+                build_checked({**given, parameter.name: value}, "network_g")
+            sentence = str(caught.value)
+            assert sentence.startswith(f"network_g:{parameter.name} is "), sentence
+            assert f"but must be {allowed}" in sentence
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+def test_defaults_are_of_these_kinds(network: type[nn.Module]) -> None:
+    defaults = {p.name: 64 if p.default is p.empty else p.default for p in arguments_of(network)}
+    check_arguments(defaults, network, "network_g")
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [("64", "write 64, without"), ("2e-1", "write 0.2, without"), ("1e-6", "write 1.0e-06, without")],
+)
+def test_numbers_as_text(value: str, advice: str) -> None:
+    argument = "dim" if value == "64" else "exp_ratio"
+    with pytest.raises(UserError, match=advice.replace(".", r"\.")):
+        build_checked({"type": "ESC", argument: value}, "network_g")
+
+
+def test_what_is_meant_is_taken() -> None:
+    given = {"exp_ratio": 2, "use_ln": 1, "flashbias_rank": None, "n_blocks": np.int64(1), "dim": 16, "pdim": 4}
+    network = build_checked({"type": "ESC", **given}, "network_g")
+    assert isinstance(network, esc_arch.ESC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "value"),
+    [
+        ("EDSR", "num_feat", "64"),  # without types: the defaults tell
+        ("EDSR", "res_scale", {"a": 1}),
+        ("SwinIR", "qkv_bias", "no"),
+        ("RRDBNet", "num_block", "23"),
+    ],
+)
+def test_networks_without_types(kind: str, argument: str, value: Any) -> None:
+    section = {"type": kind, "num_in_ch": 3, "num_out_ch": 3} if kind != "SwinIR" else {"type": kind}
+    with pytest.raises(UserError, match=f"network_g:{argument} is .* but must be "):
+        build_checked({**section, argument: value}, "network_g")
+
+
+def test_networks_of_other_packages() -> None:
+    pytest.importorskip("spandrel")
+    with pytest.raises(UserError, match="ccm_type is 'CC', but must be one of CCM, ICCM, DCCM"):
+        build_checked({"type": "PLKSR", "ccm_type": "CC"}, "network_g")
+    with pytest.raises(UserError, match="network_g:sparse_kernels is 5, but must be a list of whole numbers"):
+        build_checked({"type": "PLKSR", "sparse_kernels": 5}, "network_g")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "says"),
+    [
+        ("window_size", 8.0, "window_size is 8.0, but must be a whole number"),
+        ("num_heads", "4", "num_heads is '4', but must be a whole number"),
+        ("attn_typ", "Naive", "has no argument 'attn_typ'; did you mean 'attn_type'"),
+    ],
+)
+def test_arguments_of_load(tmp_path: Any, argument: str, value: Any, says: str) -> None:
+    file = tmp_path / "esc.pth"
+    torch.save(esc_arch.ESC(**TINY).state_dict(), file)
+    with pytest.raises(UserError, match=says):
+        esc_arch.load(file, **{argument: value})
+
+
+@pytest.mark.parametrize("network", ["ESC", "ESCFP", "ESCLTE", "ESCRIB", "ESCReal", "ESCRealM"])
+def test_no_channels(network: str) -> None:
+    with pytest.raises(UserError, match="dim must be positive, got -1"):
+        build_checked({"type": network, "dim": -1}, "network_g")
