@@ -304,6 +304,9 @@ def test_commands_take_the_window(folder: Path) -> None:
     assert np.array_equal(esc_arch.upscale_image(picture, source, window=8), expected)  # it is the network's own
     with pytest.raises(UserError, match="a network has its own; build it with window_size=4"):
         esc_arch.upscale_image(picture, source, window=4)
+    assert esc_arch.load("rib.pth", window=8, window_size=8).window_size == 8
+    with pytest.raises(UserError, match=r"Two windows are given, window=8 and window_size=16: leave one of them out\."):
+        esc_arch.load("rib.pth", window=8, window_size=16)
     for take in (load_enlarger, esc_arch.load):
         with pytest.raises(UserError, match="A window is given, which is for ESC-RIB; the weights are those of ESC:"):
             take("esc.pth", window=8)

@@ -103,8 +103,26 @@ def test_a_mark_that_contradicts_the_weights_is_refused(upsampler: str) -> None:
             if (place, wrong) in harmless:
                 identify(weights)
             else:
-                with pytest.raises(UserError):
+                with pytest.raises(UserError, match=r"to_img\.MetaUpsample"):
                     identify(weights)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("wrong", [("conv", 1), ("pixelshuffledirect", 2), ("dysample", 4), ("nearest+conv", 8)])
+def test_a_contradicting_mark_and_the_shapes_are_told(scale: int, wrong: tuple[str, int]) -> None:
+    with torch.device("meta"):
+        weights = dict(ESCRealM(**TINY, upsampler="pixelshuffle", upscaling_factor=scale).state_dict())
+    weights[MARK] = torch.tensor(UpsampleHead(wrong[0], 16, wrong[1]).mark.numbers())
+    told = f"{MARK} says '{wrong[0]}' x{wrong[1]} .* the shapes are those of 'pixelshuffle' x4"
+    with pytest.raises(UserError, match=told.replace("+", r"\+")):
+        identify(weights)
+
+
+def test_damage_beside_a_mark_is_told_as_damage() -> None:
+    weights = dict(ESCRealM(**TINY).state_dict())
+    del weights["last.bias"]
+    with pytest.raises(UserError, match=r"last\.bias is missing"):
+        identify(weights)
 
 
 @pytest.mark.parametrize("numbers", [[1, 3, 4, 16, 3, 64, 4], [2, 5, 4, 16, 3, 64, 4], [2, 4], [], [9] * 7])

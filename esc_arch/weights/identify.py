@@ -26,6 +26,10 @@ MARK_OF_ALL = "to_img." + MARK
 CONSTANTS = (MARK, "init_pos")  # last parts of names of buffers, which a network has from its arguments too
 
 
+class MarkError(UserError):
+    """What the mark of an upsampler says contradicts the weights beside it, or what is known."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """A network and the arguments to build it with."""
@@ -77,6 +81,16 @@ def identify(weights: Mapping[str, torch.Tensor], **known: Any) -> Identity:
     weights = published_names(weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not _is_constant(name)}
     mark = _read_mark(weights)
+    try:
+        return _recognised(shapes, known, mark)
+    except MarkError:
+        raise
+    except UserError:
+        _require_no_other_mark(mark, shapes, known)
+        raise
+
+
+def _recognised(shapes: Shapes, known: Arguments, mark: Mark | None) -> Identity:
     network, infer = recognise(shapes, mark)
     with _fitting(network):
         return _confirmed(network, infer(shapes, known, mark), known, shapes, mark)
@@ -158,15 +172,19 @@ def identify_at(
         if scale is None or scale != int(scale):
             raise
         identity = identify(weights, **{**known, "upscaling_factor": int(scale)})
-    return identity if window is None else with_window(identity, window)
+    return identity if window is None else with_window(identity, window, known)
 
 
-def with_window(identity: Identity, window: int) -> Identity:
+def with_window(identity: Identity, window: int, known: Arguments) -> Identity:
     """Return a network with the window that the user tells.
 
     Raises:
-        UserError: it is none, or the weights tell it.
+        UserError: it is none, or the weights tell it, or another one is known.
     """
+    if window != known.get("window_size", window):
+        raise UserError(
+            f"Two windows are given, window={window} and window_size={known['window_size']}: leave one of them out."
+        )
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise UserError(f"The window must be a whole number of at least 1, got {window!r}.")
     told = identity.arguments.get("window_size")
@@ -201,11 +219,32 @@ def _read_mark(weights: Mapping[str, torch.Tensor]) -> Mark | None:
 
 def _require_same_mark(found: Mark, expected: Mark | None) -> None:
     if found != expected:
-        told = expected and f"{expected.upsampler!r} x{expected.scale} from {expected.dim} channels"
-        raise UserError(
-            f"The weights contradict what is known: {MARK_OF_ALL} says {found.upsampler!r} x{found.scale} from "
-            f"{found.dim} channels, and the rest {told}; choose another checkpoint, or give other arguments."
+        raise MarkError(
+            f"The weights contradict what is known: {MARK_OF_ALL} says {_told(found)}, and the rest "
+            f"{expected and _told(expected)}; choose another checkpoint, or give other arguments."
         )
+
+
+def _require_no_other_mark(mark: Mark | None, shapes: Shapes, known: Arguments) -> None:
+    """Raise MarkError where weights that cannot be identified can be without what their mark says."""
+    if mark is None:
+        return
+    try:
+        found = _recognised(shapes, known, None)
+    except UndecidedError:
+        rest = "shapes do not allow that"
+    except UserError:
+        return
+    else:
+        own = getattr(blueprint(found.network, found.arguments).to_img, "mark", None)
+        rest = f"the shapes are those of {_told(own) if own else f'{found.network.__name__} x{found.scale}'}"
+    raise MarkError(
+        f"The weights contradict each other: {MARK_OF_ALL} says {_told(mark)}, but {rest}; choose another checkpoint."
+    )
+
+
+def _told(mark: Mark) -> str:
+    return f"{mark.upsampler!r} x{mark.scale} from {mark.dim} channels (mid_dim {mark.mid_dim})"
 
 
 def _require_equal(network: str, found: Shapes, expected: Shapes) -> None:

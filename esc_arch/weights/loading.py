@@ -93,7 +93,7 @@ def identity_in(
     if network is None:
         raise UserError(f"{file}: the {hub.CONFIG} beside it names {named!r}, which is no network of this package.")
     identity = identify_as(network, configuration, weights, **known)
-    return identity if window is None else with_window(identity, window)
+    return identity if window is None else with_window(identity, window, known)
 
 
 def build(weights: Mapping[str, torch.Tensor], **known: Any) -> nn.Module:
