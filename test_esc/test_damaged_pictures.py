@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -22,6 +23,15 @@ from esc_arch.pictures.reading import read_picture
 LIMIT = 10**6  # pixels
 ROOM = 2**30  # bytes that a damaged file of some hundred bytes may take
 FEW, MANY = 40, 2000
+OLDER: dict[str, tuple[str, tuple[str, ...], list[dict[str, Any]]]] = {  # as Pillow calls them, modes, and options
+    ".tga": ("TGA", ("L", "LA", "P", "RGB", "RGBA"), [{}, {"compression": "tga_rle"}]),
+    ".pcx": ("PCX", ("1", "L", "P", "RGB"), [{}]),
+    ".ico": ("ICO", ("RGB", "RGBA"), [{"sizes": [(16, 16), (24, 24)], "bitmap_format": kind} for kind in ("png", "bmp")]),
+    ".sgi": ("SGI", ("L", "RGB", "RGBA"), [{}, {"bpc": 2}]),
+    ".dds": ("DDS", ("RGBA",), [{}, *({"pixel_format": kind} for kind in ("DXT1", "DXT3", "DXT5", "BC2"))]),
+    ".qoi": ("QOI", ("RGB", "RGBA"), [{}]),
+    ".xbm": ("XBM", ("1",), [{}]),
+}
 RNG = np.random.default_rng(0)
 
 
@@ -37,6 +47,20 @@ def sound_files(suffix: str) -> list[bytes]:
         return [saved(image, "WEBP", **options), saved(image, "WEBP", lossless=True), saved(image, "WEBP", **animation)]
     if suffix == ".avif":
         return [saved(image, "AVIF", **options)]
+    if suffix in OLDER:
+        kind, modes, writings = OLDER[suffix]
+        return [saved(image.convert(mode), kind, **options) for mode in modes for options in writings]
+    if suffix in (".ras", ".pbm"):
+        pixels = np.asarray(image.convert("L")) if suffix == ".pbm" else np.asarray(image)
+        packed = [[cv2.IMWRITE_PXM_BINARY, number] for number in (0, 1)] if suffix == ".pbm" else [[]]
+        return [bytes(cv2.imencode(suffix, pixels, setting)[1]) for setting in packed]
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+        return [saved(image, "HEIF", quality=quality, exif=exif_of(6).tobytes()) for quality in (50, -1)]
+    if suffix == ".jxl":
+        pytest.importorskip("pillow_jxl")
+        exif = exif_of(6).tobytes()
+        return [saved(image.convert(mode), "JXL", lossless=mode != "RGB", exif=exif) for mode in ("L", "RGB", "RGBA")]
     if suffix == ".gif":
         return [saved(image.quantize(9), "GIF", transparency=2, comment=b"said"), saved(image.convert("L"), "GIF")]
     if suffix == ".tif":
@@ -112,7 +136,8 @@ def outcomes(suffix: str, count: int, folder: Path) -> Counter[str]:
     return found
 
 
-SUFFIXES = [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif", ".jp2", ".ppm", ".pgm", ".pam", ".pfm", ".avif"]
+SUFFIXES = [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif", ".jp2", ".ppm", ".pgm", ".pbm", ".pam", ".pfm", ".avif"]
+SUFFIXES += [*OLDER, ".ras", ".heic", ".jxl"]
 if not features.check("avif"):
     SUFFIXES.remove(".avif")
 

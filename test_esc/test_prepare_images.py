@@ -167,7 +167,7 @@ def test_failed_write_leaves_the_file_and_no_remains(tmp_path: Path, monkeypatch
     assert path.read_bytes() == b"before"
 
 
-def test_images_are_listed_by_extension(tmp_path: Path) -> None:
+def test_images_are_listed_by_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="absent does not exist"):
         list_images(tmp_path / "absent")
     with pytest.raises(UserError, match="holds no images"):
@@ -175,6 +175,17 @@ def test_images_are_listed_by_extension(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpeg", "._a.png", "notes.txt", "c.TIF"):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(tmp_path)[0]] == ["a.jpeg", "b.PNG", "c.TIF"]
+    assert capsys.readouterr().out == f"{tmp_path}: 2 passed over (1 leftover of a system, 1 .txt)\n"
+
+
+def test_hidden_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".a.png").touch()
+    (tmp_path / ".gone.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"2 passed over \(2 pictures whose names begin with a dot\)"):
+        list_images(tmp_path)
+    (tmp_path / "b.png").touch()
+    assert list_images(tmp_path) == ([tmp_path / "b.png"], {})
+    assert capsys.readouterr().out == f"{tmp_path}: 2 passed over (2 pictures whose names begin with a dot)\n"
 
 
 def _work(job: str) -> None:

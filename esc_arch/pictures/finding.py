@@ -13,7 +13,13 @@ from esc_arch.common.leftovers import is_leftover
 from esc_arch.pictures.formats import format_of
 
 LEFTOVER, LOOP, NO_SUFFIX, OUTPUT = "leftover of a system", "folder in itself", "without a suffix", "output folder"
-_PLURALS = {LEFTOVER: "leftovers of a system", LOOP: "folders in themselves", OUTPUT: "output folders"}
+HIDDEN = "picture whose name begins with a dot"
+_PLURALS = {
+    LEFTOVER: "leftovers of a system",
+    LOOP: "folders in themselves",
+    OUTPUT: "output folders",
+    HIDDEN: "pictures whose names begin with a dot",
+}
 
 
 @dataclass

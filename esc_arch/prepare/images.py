@@ -17,7 +17,7 @@ from basicsr.utils.matlab_functions import imresize
 from esc_arch.common.errors import UserError, printable
 from esc_arch.common.whole_files import replacing
 from esc_arch.pictures.decoding import open_image
-from esc_arch.pictures.finding import Found, in_words
+from esc_arch.pictures.finding import HIDDEN, Found, in_words
 from esc_arch.pictures.formats import FORMATS, HEAD, sniff
 from esc_arch.pictures.metadata import load_exif, orientation_of
 from esc_arch.pictures.reading import read_picture
@@ -30,6 +30,8 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 def list_images(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     """List the images directly in a folder, by name; leftovers of systems and hidden files are left out.
 
+    What is passed over is counted on standard output.
+
     Returns:
         the images, those at fault as well, and why the latter cannot be read (links that lead nowhere, for instance).
 
@@ -41,14 +43,19 @@ def list_images(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     found = Found()
     found.add_folder(str(folder), below=False)
     faults = {Path(path): problem for path, problem in found.problems.items()}
-    paths = [path for path in (*(Path(path) for path, _ in found.pictures), *faults) if not path.name.startswith(".")]
+    every = [*(Path(path) for path, _ in found.pictures), *faults]
+    paths = [path for path in every if path == folder or not path.name.startswith(".")]
+    if len(paths) < len(every):
+        found.passed[HIDDEN] += len(every) - len(paths)
+    passed = in_words(found.passed)
     if not paths:
-        passed = in_words(found.passed)
         raise UserError(
             f"Input folder {printable(str(folder))} holds no images ({', '.join(suffix[1:] for suffix in FORMATS)}); "
             "name the folder that holds them directly." + (f" There were {passed}." if passed else "")
         )
-    return sorted(paths), faults
+    if passed:
+        print(f"{printable(str(folder))}: {passed}")
+    return sorted(paths), {path: fault for path, fault in faults.items() if path in paths}
 
 
 def check_names(paths: Sequence[Path], names: Sequence[str]) -> None:
