@@ -23,10 +23,11 @@ from esc_arch.pictures.reading import read_picture
 LIMIT = 10**6  # pixels
 ROOM = 2**30  # bytes that a damaged file of some hundred bytes may take
 FEW, MANY = 40, 2000
+SIZES = [(16, 16), (24, 24)]
 OLDER: dict[str, tuple[str, tuple[str, ...], list[dict[str, Any]]]] = {  # as Pillow calls them, modes, and options
     ".tga": ("TGA", ("L", "LA", "P", "RGB", "RGBA"), [{}, {"compression": "tga_rle"}]),
     ".pcx": ("PCX", ("1", "L", "P", "RGB"), [{}]),
-    ".ico": ("ICO", ("RGB", "RGBA"), [{"sizes": [(16, 16), (24, 24)], "bitmap_format": kind} for kind in ("png", "bmp")]),
+    ".ico": ("ICO", ("RGB", "RGBA"), [{"sizes": SIZES, "bitmap_format": kind} for kind in ("png", "bmp")]),
     ".sgi": ("SGI", ("L", "RGB", "RGBA"), [{}, {"bpc": 2}]),
     ".dds": ("DDS", ("RGBA",), [{}, *({"pixel_format": kind} for kind in ("DXT1", "DXT3", "DXT5", "BC2"))]),
     ".qoi": ("QOI", ("RGB", "RGBA"), [{}]),

@@ -123,7 +123,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         return Picture(
             pixels,
             profile,
-            clean_exif(exif),
+            clean_exif(exif, turn),
             clean_xmp(xmp),
             _iptc(told) or beside.iptc,
             turn_resolution(_resolution(told) or resolution_of(exif), turn),
@@ -189,7 +189,7 @@ def _resolution(image: Image.Image) -> Resolution | None:
             units = {0: "", 1: "inch", 2: "cm"}
             across, down = info["jfif_density"]
             found = Resolution(float(across), float(down), units.get(info["jfif_unit"], ""))
-        elif image.format in ("BMP", "DIB", "JPEG2000") and "dpi" in info:
+        elif image.format in ("BMP", "DIB", "JPEG2000", "PCX") and "dpi" in info:
             across, down = info["dpi"]
             found = Resolution(float(across), float(down))
         else:

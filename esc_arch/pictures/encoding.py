@@ -13,7 +13,7 @@ from esc_arch.pictures.alpha import fill_hidden, is_hidden
 from esc_arch.pictures.metadata import PHOTOSHOP, resources_of_iptc, with_resolution
 from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
-from esc_arch.pictures.profiles import pixels_to_srgb
+from esc_arch.pictures.profiles import fit_colours, pixels_to_srgb
 
 QUALITY = 95
 _SEGMENT = 65_533  # bytes of a segment of JPEG, without its marker and its length
@@ -82,11 +82,19 @@ def _write_jpeg(stream: BinaryIO, picture: Picture, quality: int) -> None:
 
 
 def _density(resolution: Resolution) -> bytes:
-    sides = resolution.x, resolution.y
-    if not resolution.unit and any(side % 1 for side in sides):
+    """Return unit and whole numbers as JFIF has them, in the unit in which less is lost: 118.11 per cm are 300 dpi."""
+    sides, unit = (resolution.x, resolution.y), resolution.unit
+    if inches := resolution.per_inch():
+        other = (inches, "inch") if unit == "cm" else ((inches[0] / INCH, inches[1] / INCH), "cm")
+        sides, unit = min((sides, unit), other, key=lambda found: _lost(found[0]))
+    elif _lost(sides):
         sides = resolution.x * 100, resolution.y * 100
     whole = (min(max(round(side), 1), 65_535) for side in sides)
-    return struct.pack(">BHH", _JFIF_UNITS[resolution.unit], *whole)
+    return struct.pack(">BHH", _JFIF_UNITS[unit], *whole)
+
+
+def _lost(sides: tuple[float, float]) -> float:
+    return max(abs(side - round(side)) / side for side in sides)
 
 
 def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
@@ -106,8 +114,9 @@ def _write_bmp(stream: BinaryIO, picture: Picture) -> None:
 
 
 def _write_modern(stream: BinaryIO, picture: Picture, image_format: str, quality: int) -> None:
-    """Write WebP or AVIF, whose place for the resolution is the EXIF data."""
-    options: dict[str, Any] = {"icc_profile": picture.profile or b"", "quality": quality}
+    """Write WebP or AVIF, whose place for the resolution is the EXIF data, and whose grey is stored as RGB."""
+    pixels, profile = fit_colours(picture.pixels, picture.profile)
+    options: dict[str, Any] = {"icc_profile": profile or b"", "quality": quality}
     if exif := with_resolution(picture.exif, picture.resolution):
         options["exif"] = exif
     if picture.xmp:
@@ -118,7 +127,6 @@ def _write_modern(stream: BinaryIO, picture: Picture, image_format: str, quality
             options["quality"] = 80  # of a lossless one, the effort
     else:
         options |= {"subsampling": "4:4:4"}
-    pixels = picture.pixels
     if pixels.shape[2] in (2, 4) and not picture.lossless:
         hidden = is_hidden(pixels[..., -1], 255)
         if hidden.any() and not hidden.all():  # what is lossy would smear their colours over visible ones

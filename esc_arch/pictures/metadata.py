@@ -95,15 +95,21 @@ def resolution_of(exif: Image.Exif) -> Resolution | None:
     return None
 
 
-def clean_exif(exif: Image.Exif) -> bytes:
+def clean_exif(exif: Image.Exif, turn: int = 1) -> bytes:
     """Return the EXIF data that stay true: without orientation, sizes, thumbnail, and what describes the file.
+
+    Args:
+        exif: what came with the picture.
+        turn: how it has been turned, 1 to 8; from 5 on, across and down change places.
 
     Returns:
         with `Exif` in front; empty where nothing is left or they are damaged.
     """
     with suppress(Exception):  # each tag may be damaged in another way
         kept = Image.Exif()
-        for tag, value in dict(exif).items():
+        exchanged = {X_RESOLUTION: Y_RESOLUTION, Y_RESOLUTION: X_RESOLUTION} if turn >= 5 else {}
+        for name, value in dict(exif).items():
+            tag = exchanged.get(name, name)
             if tag not in _OF_THE_FILE and tag not in (ORIENTATION, EXIF_BLOCK, GPS_BLOCK):
                 _set_if_it_can_be_written(kept, tag, value)
         for block in (EXIF_BLOCK, GPS_BLOCK):

@@ -123,7 +123,7 @@ def read_png(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
     return Picture(
         fitted,
         profile,
-        clean_exif(exif),
+        clean_exif(exif, turn),
         clean_xmp(xmp),
         iptc if iptc.startswith(b"\x1c") else iptc_of_resources(iptc),
         turn_resolution(_resolution(found.get(b"pHYs", b"")), turn),

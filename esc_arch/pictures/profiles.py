@@ -11,8 +11,14 @@ from PIL import Image, ImageCms
 
 from esc_arch.pictures.picture import Pixels
 
-_HEADER, _SPACE, _ENTRY = 128, slice(16, 20), 12  # bytes of ICC.1, section 7.2: header, colour space, entry of a table
-_GREY_TAGS = (b"desc", b"cprt", b"wtpt", b"chad")  # what a grey profile shares with one for RGB
+# bytes of ICC.1, section 7.2: header, colour space, connection space, entry of a table
+_HEADER, _SPACE, _CONNECTION, _ENTRY = 128, slice(16, 20), slice(20, 24), 12
+_SHARED_TAGS = (b"desc", b"cprt", b"wtpt", b"chad")  # of a grey profile and one for RGB
+_PRIMARIES = {  # of sRGB, as seen under D50
+    b"rXYZ": (0.4360747, 0.2225045, 0.0139322),
+    b"gXYZ": (0.3850649, 0.7168786, 0.0971045),
+    b"bXYZ": (0.1430804, 0.0606169, 0.7141733),
+}
 
 
 def fit_profile(pixels: Pixels, profile: bytes | None) -> tuple[Pixels, bytes | None]:
@@ -40,22 +46,57 @@ def fit_profile(pixels: Pixels, profile: bytes | None) -> tuple[Pixels, bytes | 
 
 def _grey_of_rgb(profile: bytes) -> bytes | None:
     """Build the grey profile (ICC.1, section 8.3.2) whose curve is the green one of an RGB profile."""
+    tags = _tags(profile)
+    return _rebuilt(profile, b"GRAY", {b"kTRC": tags[b"gTRC"]}) if b"gTRC" in tags else None
+
+
+def fit_colours(pixels: Pixels, profile: bytes | None) -> tuple[Pixels, bytes | None]:
+    """Make a grey profile fit for a format that stores grey as RGB.
+
+    Args:
+        pixels: (H, W, C) uint8, as they are before they are repeated.
+        profile: of their colours.
+
+    Returns:
+        the pixels, with an RGB profile of the same curve (ICC.1, section 8.3.3); or converted to sRGB, without one.
+    """
+    if profile is None or profile[_SPACE] != b"GRAY":
+        return pixels, profile
+    tags = _tags(profile)
+    if profile[_CONNECTION] != b"XYZ " or b"kTRC" not in tags:
+        return pixels_to_srgb(pixels, profile), None
+    curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), tags[b"kTRC"])
+    primaries = {
+        name: b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(part * 2**16) for part in parts))
+        for name, parts in _PRIMARIES.items()
+    }
+    return pixels, _rebuilt(profile, b"RGB ", primaries | curves)
+
+
+def _tags(profile: bytes) -> dict[bytes, bytes]:
+    """Return the tags of a profile, none of one that is damaged."""
+    tags = {}
     try:
         (count,) = struct.unpack_from(">I", profile, _HEADER)
-        tags = {}
         for index in range(min(count, 100)):
             name, start, size = struct.unpack_from(">4sII", profile, _HEADER + 4 + _ENTRY * index)
             tags[name] = profile[start : start + size]
-        kept = {name: tags[name] for name in _GREY_TAGS if name in tags} | {b"kTRC": tags[b"gTRC"]}
-    except (struct.error, KeyError):
-        return None
+    except struct.error:
+        return {}
+    return tags
+
+
+def _rebuilt(profile: bytes, space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Build a profile for another space of colours, with these tags and those of `_SHARED_TAGS`."""
+    stored = _tags(profile)
+    kept = {name: stored[name] for name in _SHARED_TAGS if name in stored} | tags
     table, content, start = b"", b"", _HEADER + 4 + _ENTRY * len(kept)
     for name, data in kept.items():
         table += struct.pack(">4sII", name, start + len(content), len(data))
         content += data + bytes(-len(data) % 4)
     body = profile[:_HEADER] + struct.pack(">I", len(kept)) + table + content
     identity = bytes(16)  # a checksum of the other profile
-    return struct.pack(">I", len(body)) + body[4:16] + b"GRAY" + body[20:84] + identity + body[100:]
+    return struct.pack(">I", len(body)) + body[4:16] + space + body[20:84] + identity + body[100:]
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

@@ -50,6 +50,7 @@ _STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
 _DESCRIPTION = 270  # a tag
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
 _MOST_SAMPLES = 32
+_CLASSIC_HEADS, _BIG = {b"II": b"II*\0\0\0\0\0", b"MM": b"MM\0*\0\0\0\0"}, 43
 
 
 def read_tiff(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
@@ -293,8 +294,9 @@ def _directory(stream: BinaryIO, offset: int, group: int | None = None) -> dict[
     found: dict[int, Any] = {}
     with suppress(Exception):  # damaged data may raise anything at all
         stream.seek(0)
-        head = stream.read(16)
-        directory = ImageFileDirectory_v2(head if 43 in head[2:4] else head[:8], group=group)  # 43: BigTIFF
+        head = stream.read(4)
+        directory = ImageFileDirectory_v2(_CLASSIC_HEADS[head[:2]], group=group)
+        directory._bigtiff = _BIG in head[2:]  # which Pillow itself sees in one order of bytes alone
         stream.seek(offset)
         directory.load(stream)
         for tag in directory:
