@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from esc_arch.common.ending import Stopped, stoppable
+from esc_arch.common.launch import launched
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
     Told to stop by Ctrl-C, SIGTERM or SIGHUP, it ends with a sentence and the exit code that shells know them by. A
     reader of its output that goes away does not disturb it; output that cannot be written is told.
 
-    In distributed training every process finds the same mistake; only the first one tells it.
+    Where several processes work together, every one finds the same mistake; only the first one tells it.
     """
 
     @functools.wraps(main)
@@ -69,7 +70,7 @@ def _is_first_process() -> bool:
     distributed: Any = getattr(sys.modules.get("torch"), "distributed", None)  # not imported for this
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank() == 0
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"  # of torchrun
+    return launched().rank == 0
 
 
 class _Lasting:

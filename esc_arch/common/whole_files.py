@@ -78,6 +78,29 @@ def temporary_name(file: str | os.PathLike[str]) -> Iterator[str]:
         yield partial
 
 
+@contextmanager
+def marked(folder: str) -> Iterator[str]:
+    """Keep an empty file in a folder while the block runs, by which others can tell that they see the same folder.
+
+    Yields:
+        its path.
+
+    Raises:
+        DiskError, UserError: as `replacing`.
+    """
+    partial = None
+    try:
+        partial, descriptor = _create(folder, "")
+    except OSError as error:
+        _discard(partial)
+        raise cannot_write(folder, error) from error
+    try:
+        yield partial
+    finally:
+        os.close(descriptor)
+        _discard(partial)
+
+
 def try_folder(folder: str) -> bool:
     """Make a folder, unless it is there, and try to write into it.
 

@@ -2,7 +2,7 @@
 
 INPUT are files, folders (with all below them, links followed) and patterns; `-` is a picture on standard input, and as
 OUT one on standard output. Results that are there already are left alone, so that the same command goes on after an
-interruption.
+interruption. Started by torchrun or srun, processes share the pictures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from tqdm import tqdm
 from esc_arch.common.arguments import factor, positive
 from esc_arch.common.ending import going_on_when_repeated
 from esc_arch.common.errors import UserError, one_sentence, printable
+from esc_arch.common.launch import Launch, launched
 from esc_arch.pictures.formats import FORMATS, format_of
-from esc_arch.upscale.batch import conclusion, run_jobs
+from esc_arch.upscale.batch import Summary, conclusion
+from esc_arch.upscale.crew import Alone, Crew, told_by_the_first
 from esc_arch.upscale.jobs import Job, Plan, plan_jobs, try_places
 from esc_arch.upscale.network import load_enlarger
 from esc_arch.upscale.reaching import Networks
@@ -38,15 +40,31 @@ QUALITIES = range(1, 101)
 def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 1 when a picture could not be enlarged."""
     start = time.monotonic()
-    args = _parse(argv)
-    _check(args)
-    device = _choose_device(args.device)
+    launch = launched()
+    with told_by_the_first(launch):
+        args = _parse(argv)
+        _check(args)
+    if launch.size == 1:
+        summary = _run(args, launch, Alone())
+    else:
+        with Crew.joined(launch) as crew:
+            summary = _run(args, launch, crew)
+        if crew.is_for_another_to_tell:
+            return
+    print(conclusion(summary, args.output, start), file=_messages(args))
+    if summary.failed:
+        sys.exit(1)
+
+
+def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summary:
+    """Enlarge what is asked for, alone or together with others."""
+    device = _choose_device(args.device, launch)
     size = args.size or Size(scale=args.scale, longest=args.longest)
     load = functools.partial(
         load_enlarger, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
     )
     networks = Networks(args.weights, load)
-    plan = _plan(args, size, networks)
+    plan = crew.agree(lambda: _plan(args, size, networks), args.output)
     networks.move(device, args.fp16)
     settings = Settings(
         size,
@@ -58,12 +76,13 @@ def main(argv: list[str] | None = None) -> None:
         args.lossless,
         args.metadata == "keep",
     )
-    messages = sys.stderr if args.output == STREAM else sys.stdout
+    tell = functools.partial(_tell, _messages(args)) if args.stats else None
     with going_on_when_repeated():
-        summary = run_jobs(plan, networks, settings, tell=functools.partial(_tell, messages) if args.stats else None)
-    print(conclusion(summary, args.output, start), file=messages)
-    if summary.failed:
-        sys.exit(1)
+        return crew.run(plan, networks, settings, tell)
+
+
+def _messages(args: argparse.Namespace) -> TextIO:
+    return sys.stderr if args.output == STREAM else sys.stdout
 
 
 def _tell(stream: TextIO, line: str) -> None:
@@ -113,13 +132,19 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--quality: {chosen or kind} is never lossy; leave it out.")
 
 
-def _choose_device(name: str) -> str:
+def _choose_device(name: str, launch: Launch) -> str:
+    """Choose the device of this process: of several on a node each its own GPU, as far as there are enough."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, there in available.items() if there)
+        name = next(device for device, there in available.items() if there)
     if not available.get(name.partition(":")[0], False):
         there = ", ".join(device for device, is_there in available.items() if is_there)
         raise UserError(f"--device: {name} is not there; choose auto or one of {there}.")
+    if launch.local_size > 1 and name.startswith("cuda:"):
+        raise UserError(f"--device: {name} is one GPU for {launch.local_size} processes; --device cuda takes them all.")
+    if launch.size > 1 and name == "cuda":
+        name = f"cuda:{launch.local_rank % torch.cuda.device_count()}"
+        torch.cuda.set_device(name)
     return name
 
 

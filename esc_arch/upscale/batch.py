@@ -15,7 +15,7 @@ from tqdm import tqdm
 from esc_arch.common.errors import printable
 from esc_arch.pictures.finding import in_words
 from esc_arch.upscale import work as steps
-from esc_arch.upscale.jobs import Plan
+from esc_arch.upscale.jobs import Job, Plan
 from esc_arch.upscale.memory import most_together
 from esc_arch.upscale.pipeline import Pipeline
 from esc_arch.upscale.reaching import Networks
@@ -61,6 +61,27 @@ class Summary:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture, in words and numbers that can be sent to another process.
+
+    Attributes:
+        number: of the job.
+        notes: what was decided about the picture.
+        problem: why it was not enlarged.
+        there: whether the result was there already.
+        resized: whether it needed no network.
+        line: sizes, time and speed.
+    """
+
+    number: int
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+    there: bool = False
+    resized: bool = False
+    line: str = ""
+
+
 def run_jobs(
     plan: Plan,
     networks: Networks,
@@ -85,7 +106,7 @@ def run_jobs(
     """
     summary = Summary(passed=plan.passed)
     for source, problem in plan.problems.items():
-        _note(summary, source, problem)
+        note_problem(summary, source, problem)
     with tqdm(total=len(plan.jobs), unit="picture", disable=None) as bar:
         finished = 0
         works = (Work(number, job) for number, job in enumerate(plan.jobs))
@@ -99,19 +120,38 @@ def run_jobs(
 
 
 def run_works(
-    works: Iterable[Work], networks: Networks, settings: Settings, *, overlap: bool = True, together: int | None = None
+    works: Iterable[Work],
+    networks: Networks,
+    settings: Settings,
+    *,
+    overlap: bool = True,
+    together: int | None = None,
+    on_end: Callable[[Work], object] = lambda work: None,
+    bars: bool = True,
 ) -> Generator[Work, None, None]:
-    """Enlarge pictures and yield them in order when each has come to its end; see `run_jobs`."""
+    """Enlarge pictures and yield them in order when each has come to its end.
+
+    Args:
+        works: the pictures; each is taken when there is room for it.
+        networks: as for `run_jobs`, and so are `settings`, `overlap` and `together`.
+        on_end: called when a picture has come to its end, at once and in the thread that writes.
+        bars: show how far a picture is.
+    """
+
+    def write(work: Work) -> None:
+        work.attempt(lambda: steps.write(work, settings))
+        on_end(work)
+
     pipeline = Pipeline(
         works,
         lambda work: work.attempt(lambda: steps.read(work, networks, settings)),
-        lambda work: work.attempt(lambda: steps.write(work, settings)),
+        write,
         together=together or (1 if networks.device == "cpu" else TOGETHER),
         overlap=overlap,
     )
     try:
         for group in pipeline.groups():
-            _enlarge(group, settings, pipeline)
+            _enlarge(group, settings, pipeline, bars)
             for work in group:
                 pipeline.hand_over(work)
             yield from pipeline.finished()
@@ -123,18 +163,32 @@ def run_works(
 
 def add(summary: Summary, work: Work, tell: Callable[[str], object] | None) -> None:
     """Add a picture to a summary, tell its problem, and perhaps a line about it."""
-    for note in work.notes:
-        source = INPUT if work.job.source == STREAM else work.job.source
-        tqdm.write(f"Note: {printable(source)}: {printable(note)}", file=sys.stderr)
+    add_outcome(summary, work.job, outcome_of(work), tell)
+
+
+def outcome_of(work: Work) -> Outcome:
+    """Say what became of a picture that has come to its end."""
     if work.problem is not None:
-        _note(summary, work.job.source, work.reason())
-    elif work.there:
-        summary.there.append(work.job.target)
+        return Outcome(work.number, work.notes, work.reason())
+    if work.there:
+        return Outcome(work.number, work.notes, there=True)
+    return Outcome(work.number, work.notes, resized=work.is_only_resized, line=line_of(work))
+
+
+def add_outcome(summary: Summary, job: Job, outcome: Outcome, tell: Callable[[str], object] | None) -> None:
+    """Add what became of a picture to a summary, tell its problem, and perhaps a line about it."""
+    for note in outcome.notes:
+        source = INPUT if job.source == STREAM else job.source
+        tqdm.write(f"Note: {printable(source)}: {printable(note)}", file=sys.stderr)
+    if outcome.problem is not None:
+        note_problem(summary, job.source, outcome.problem)
+    elif outcome.there:
+        summary.there.append(job.target)
     else:
-        summary.done.append(work.job.target)
-        summary.resized += work.is_only_resized
+        summary.done.append(job.target)
+        summary.resized += outcome.resized
         if tell:
-            tell(line_of(work))
+            tell(outcome.line)
 
 
 def line_of(work: Work) -> str:
@@ -168,20 +222,20 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _note(summary: Summary, source: str, message: str) -> None:
+def note_problem(summary: Summary, source: str, message: str) -> None:
+    """Add a problem to a summary, and tell it."""
     summary.failed[source] = message
     tqdm.write(f"Error: {message}", file=sys.stderr)
 
 
-def _enlarge(group: list[Work], settings: Settings, pipeline: Pipeline) -> None:
+def _enlarge(group: list[Work], settings: Settings, pipeline: Pipeline, bars: bool) -> None:
     if len(group) > 1:
         most = min(most_together(work.enlarger, work.sides, settings.tile) for work in group)
         while len(group) > 1 and most > 1 and steps.enlarge_alike(group[:most]):
             group = group[most:]
     for work in group:
-        with tqdm(
-            unit="tile", leave=False, disable=None, desc=printable(os.path.basename(work.job.source))[:LONGEST_LABEL]
-        ) as bar:
+        label = printable(os.path.basename(work.job.source))[:LONGEST_LABEL]
+        with tqdm(unit="tile", leave=False, disable=None if bars else True, desc=label) as bar:
             work.attempt(
                 lambda work=work, bar=bar: steps.enlarge(  # type: ignore[misc]
                     work, settings, lambda tiles: bar.reset(tiles), lambda: bar.update(), pipeline.wait_until_written

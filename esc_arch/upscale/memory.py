@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from esc_arch.common.launch import launched
 from esc_arch.upscale.network import Enlarger
 
 UNKNOWN = 2 * 2**30  # taken as free where the system does not tell
@@ -20,13 +21,18 @@ CGROUPS = (
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Find out how many bytes can be had, within the limits of the container and of the process."""
+    """Find out how many bytes can be had, within the limits of the container and of the process.
+
+    Of what several processes share that were started together, each gets its part.
+    """
+    beside = launched().local_size
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device)[0] // -(-beside // torch.cuda.device_count())
     free = [_field("/proc/meminfo", "MemAvailable")]
     for limit, used in CGROUPS:
         if (most := _number(limit)) is not None and (now := _number(used)) is not None:
             free.append(max(most - now, 0))
+    free = [size // beside for size in free if size is not None]
     if sys.platform != "win32":
         import resource
 
