@@ -175,6 +175,35 @@ def test_several_dtypes_in_one_run(options: Options) -> None:
     assert "| not measured |" in text
 
 
+SLEEPER = """
+import time
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class Sleeper(torch.nn.Upsample):
+    def __init__(self, upscaling_factor):
+        super().__init__(scale_factor=upscaling_factor)
+
+    def forward(self, x):
+        if not x.is_meta:
+            time.sleep(0.5)
+        return super().forward(x)
+"""
+
+
+def test_time_of_the_processor(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that only waits, as one does whose processor others have, takes no time of its own."""
+    Path("sleeper.py").write_text(SLEEPER)
+    file = write("a.yml", options, network_g={"type": "Sleeper", "upscaling_factor": 2}, path={})
+    few = ["--rounds", "1", "--repeats", "1", "--threads", "1", "--import", "sleeper"]
+    assert compare(file, *QUICK, *few) == 0
+    assert networks()["a"]["latency_ms"]["median"] >= 500
+    assert compare(file, *QUICK, *few, "--cpu-time") == 0
+    assert networks()["a"]["latency_ms"]["median"] < 500
+    assert ", 1 thread), as the time for which it had the processor, in rounds" in capsys.readouterr().out
+
+
 def test_scores_only(options: Options) -> None:
     assert compare(write("a.yml", options), *QUICK, "--scores-only", "--bicubic") == 0
     assert {entry["task"] for entry in entries()} == {"parameters", "tiny"}

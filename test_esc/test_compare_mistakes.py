@@ -106,6 +106,8 @@ def test_mistakes_stay_in_their_line(options: Options, capsys: pytest.CaptureFix
     [
         (["a.yml", "--device", "cuda"], "PyTorch sees no GPU"),
         (["a.yml", "a.yml"], "a.yml is given twice"),
+        (["a.yml", "--cpu-time"], "--cpu-time: it is of one thread of PyTorch on a CPU; add --device cpu --threads 1"),
+        (["a.yml", "--cpu-time", "--threads", "1", "--runtime", "onnxruntime"], "--cpu-time: it is of one thread"),
         (["a.yml", "--weights", "b.yml=x.pth"], "--weights: 'b.yml=x.pth'"),
     ],
 )

@@ -15,7 +15,7 @@ import sys
 from esc_arch.common import machine
 from esc_arch.common.arguments import count, positive, size
 from esc_arch.common.ending import going_on_when_repeated
-from esc_arch.common.errors import one_sentence
+from esc_arch.common.errors import UserError, one_sentence
 from esc_arch.common.whole_files import try_folder
 from esc_arch.compare import page, table
 from esc_arch.compare.job import DTYPES, Protocol
@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command; exit code 1 when anything could not be measured."""
     args = _parse(argv)
     device = machine.choose_device(args.device)
+    if args.cpu_time and (device != "cpu" or args.threads != 1 or args.runtime != [PYTORCH]):
+        raise UserError("--cpu-time: it is of one thread of PyTorch on a CPU; add --device cpu --threads 1.")
     check_runtimes(args.runtime, device, args.scores_only)
     rows = read_rows(with_paper(args.files, args.paper), args.weights, args.sets)
     for row in rows:
@@ -48,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     leave_out(rows)
     sizes = {row.scale: _input_size(args, row.scale, device) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
-    protocol = Protocol(device, args.compile, warmup, args.repeats or REPEATS[device], args.threads)
+    repeats = args.repeats or REPEATS[device]
+    protocol = Protocol(device, args.compile, warmup, repeats, args.threads, args.cpu_time)
     try_folder(args.output)
     environment = machine.describe(device, args.threads)
     plan = Plan(rows, sizes, protocol, args.rounds, environment, args.output, tuple(args.modules), args.pictures)
@@ -130,6 +133,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     claims = "try the paper's claims of speed: needs ESC and HiT-SRF at x4, ESC at x2; adds ESC with Naive attention"
     add("--claims", action="store_true", help=claims)
     add("--threads", type=positive, help="CPU threads of PyTorch")
+    cpu_time = "latency without the time in which others had the processor, for a busy machine; needs --threads 1"
+    add("--cpu-time", action="store_true", help=cpu_time)
     add(
         "--pictures",
         type=count,

@@ -24,6 +24,7 @@ class Protocol:
         warmup: forward passes that are not timed, in every round; one more comes before them.
         repeats: forward passes that are timed, in every round.
         threads: CPU threads of PyTorch, None for its own choice.
+        cpu_time: latency is the time that the one thread computed, without that in which others had the processor.
     """
 
     device: str
@@ -31,6 +32,7 @@ class Protocol:
     warmup: int
     repeats: int
     threads: int | None
+    cpu_time: bool = False
 
 
 @dataclass(frozen=True)

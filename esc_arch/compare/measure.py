@@ -173,7 +173,8 @@ class Worker:
                 run(image)
             if image.is_cuda:
                 memory = PeakMemory(protocol.device)  # without what choosing algorithms and compiling took
-            times = [_time(run, image) for _ in range(protocol.repeats)]
+            clock = time.process_time if protocol.cpu_time else time.perf_counter
+            times = [_time(run, image, clock) for _ in range(protocol.repeats)]
         values = {"times_ms": times, "memory_mib": memory.mebibytes(), "input": list(size), "output": list(output)}
         return values if graph is None else {**values, **graph.compare(image)}
 
@@ -199,13 +200,13 @@ class Worker:
         raise UserError(f"{name} cannot take an input of {_show(self.job.size)} ({reasons[0]}).")
 
 
-def _time(run: Run, image: torch.Tensor) -> float:
-    """Run once and return the milliseconds it took, to the end of the work on a GPU."""
+def _time(run: Run, image: torch.Tensor, clock: Callable[[], float]) -> float:
+    """Run once and return the milliseconds it took by a clock of seconds, to the end of the work on a GPU."""
     _synchronize(image)
-    start = time.perf_counter()
+    start = clock()
     run(image)
     _synchronize(image)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (clock() - start)
 
 
 def _synchronize(image: torch.Tensor) -> None:

@@ -63,14 +63,16 @@ def conventions(plan: Plan) -> list[str]:
     )
     names = {"fp32": "fp32 with PyTorch's defaults"}
     precision = "; ".join(dict.fromkeys(names.get(row.dtype, f"autocast to {row.dtype}") for row in plan.rows))
-    threads = "" if protocol.device == "cuda" else f", {plan.environment['threads']} threads"
+    number = plan.environment["threads"]
+    threads = "" if protocol.device == "cuda" else f", {number} thread{'s' if number > 1 else ''}"
+    clock = ", as the time for which it had the processor" if protocol.cpu_time else ""
     device = plan.environment["gpu"] or plan.environment["cpu"]
     return [
         f"Input: one image of random values, height x width: {sizes}.",
         f"MACs: {CONVENTION}.",
         f"Latency: median and quartiles of {plan.rounds} x {protocol.repeats} forward passes on {device} ({precision}"
-        f"{', torch.compile' if protocol.compile else ''}{threads}), in rounds in which the networks take turns, each "
-        f"in a process of its own and after {protocol.warmup + 1} passes that do not count.",
+        f"{', torch.compile' if protocol.compile else ''}{threads}){clock}, in rounds in which the networks of a scale "
+        f"take turns, each in a process of its own and after {protocol.warmup + 1} passes that do not count.",
         f"Memory: {MEANING[protocol.device]}.",
         *convention(plan.rows, plan.environment["threads"]),
         f"PSNR in dB and SSIM of the Y channel by BasicSR's validation ({precision}), borders cropped as the option "
