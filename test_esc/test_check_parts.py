@@ -370,9 +370,12 @@ def test_patches_of_data_sets_that_make_lq_fit_the_scale(tiny_options: Options) 
         ("esc", "neosr's is ESCReal with use_dysample: true"),
         ("escrealm", "ESCRealM with upsampler: transpose.conv, mid_dim: 64 and unshuffle_mod: false"),
         ("escrealm_xl", "dim: 128, pdim: 32"),
+        ("MambaIRv2", "the form of the light option files is here, MambaIRv2Light"),
+        ("compact", "it is SRVGGNetCompact here"),
+        ("plksr_tiny", r"PLKSR with the arguments of options/peers/test_PLKSR_tiny_x2\.yml"),
     ],
 )
-def test_networks_of_other_trainers_are_not_taken_for_misspelt_ones(
+def test_networks_that_others_call_so_are_not_taken_for_misspelt_ones(
     tiny_options: Options, name: str, words: str
 ) -> None:
     tiny_options["network_g"]["type"] = name

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN, option_file, relative_difference
+from conftest import GOLDEN, OPTIONS, option_file, relative_difference
 from torch import nn
 
 import esc_arch
 from esc_arch.archs import peers
-from esc_arch.checks.options import build_checked
+from esc_arch.checks.options import UNTRAINED, build_checked, check_options
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -151,6 +151,23 @@ def test_file_differs_from_esc_in_the_network_alone(variant: str, scale: int, ki
         either["path"]["strict_load_g"] = None
     opt.pop("find_unused_parameters", None)  # depends on the network
     assert opt == reference
+
+
+def test_every_file_is_tested_here() -> None:
+    stems = {f"{kind}_{variant}_x{scale}" for kind in ("train", "test") for variant in VARIANTS for scale in SCALES}
+    assert {file.stem for file in (OPTIONS / "peers").glob("*.yml")} == stems
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_file_passes_the_check(variant: str, tiny_data: Path) -> None:
+    opt = load(f"test_{variant}_x2")
+    require_package(opt["network_g"]["type"])
+    folders = {"dataroot_gt": str(tiny_data / "val/HR"), "dataroot_lq": str(tiny_data / "val/LR")}
+    data = {"name": "tiny", "type": "PairedImageDataset", "io_backend": {"type": "disk"}, "filename_tmpl": "{}x2"}
+    data.update(folders, phase="test", scale=2)
+    opt.update(num_gpu=0, is_train=False, auto_resume=False, datasets={"test_1": data})
+    opt["path"]["pretrain_network_g"] = None
+    assert check_options(opt) == [UNTRAINED]
 
 
 @EVERY

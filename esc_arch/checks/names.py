@@ -17,8 +17,9 @@ ELSEWHERE = {
     *("cugan", "esrgan", "mambairv2", "realesrgan", "realesrnet", "srgan", "swin2sr", "swinfir", "swinirv2"),
 }
 
-# Networks of other trainers, whose names are close to one here and whose defaults are others
-OF_TRAINERS = {
+LARGER = "of MambaIRv2, the form of the light option files is here, MambaIRv2Light; larger ones are built otherwise"
+# Networks that are called otherwise elsewhere, or are close to one here by name alone: what they are here
+ELSEWHERE_CALLED = {
     "esc": "the authors' network is ESC, neosr's is ESCReal with use_dysample: true, n_blocks: 5 and exp_ratio: 1.25",
     "esc_light": "neosr's is ESCReal with use_dysample: true, n_blocks: 3 and exp_ratio: 1.25, the authors' ESC",
     "esc_large": "neosr's is ESCReal with use_dysample: true",
@@ -26,6 +27,10 @@ OF_TRAINERS = {
     "where its file says nothing else",
     "escrealm_xl": "traiNNer-redux's is ESCRealM with dim: 128, pdim: 32, n_blocks: 16, num_heads: 8, upsampler: "
     "pixelshuffle, mid_dim: 64 and unshuffle_mod: false where its file says nothing else",
+    **dict.fromkeys(("mambairv2", "MambaIRv2"), LARGER),
+    **dict.fromkeys(("compact", "Compact"), "it is SRVGGNetCompact here, as in BasicSR"),
+    "plksr_tiny": "it is PLKSR with the arguments of options/peers/test_PLKSR_tiny_x2.yml",
+    "seemore_t": "it is SeemoRe with the arguments of options/peers/test_SeemoRe_T_x2.yml",
 }
 
 
@@ -77,8 +82,8 @@ def check_registered(name: Any, registry: Any, where: str) -> None:
     if name in registry or f"{name}{SUFFIX}" in registry:  # as Registry.get looks
         return
     known = sorted({key.removesuffix(SUFFIX) for key, _ in registry})
-    if name in OF_TRAINERS and "ESCRealM" in known:
-        raise UserError(f"{where}: {name!r} is unknown; {OF_TRAINERS[name]}.")
+    if name in ELSEWHERE_CALLED and "ESCRealM" in known:
+        raise UserError(f"{where}: {name!r} is unknown; {ELSEWHERE_CALLED[name]}.")
     meant = misspelt(str(name), known)
     hint = f"did you mean {meant!r}" if meant else f"choose one of {', '.join(known)}"
     raise UserError(f"{where}: {name!r} is unknown; {hint}.")
