@@ -18,27 +18,50 @@ from esc_arch.metrics import calculate_pyiqa, load_metric, pyiqa_metric
 
 Options = dict[str, Any]
 FAKE = '''
-"""Stands in for pyiqa: two metrics whose scores can be predicted, and one whose weights cannot be fetched."""
+"""Stands in for pyiqa: metrics whose scores can be predicted, and one whose weights cannot be fetched."""
+import os
+import sys
+import types
 import urllib.error
+
+import cv2
+
+utils = types.ModuleType("pyiqa.utils.img_util")
+utils.scandir_images = lambda folder: sorted(os.path.join(folder, name) for name in os.listdir(folder))
+sys.modules["pyiqa.utils"] = types.ModuleType("pyiqa.utils")
+sys.modules["pyiqa.utils.img_util"] = utils
+
+
+def folders(results, gt):
+    """The difference of two folders in brightness."""
+    first, second = ([cv2.imread(file).mean() for file in utils.scandir_images(folder)] for folder in (results, gt))
+    assert len(first) == len(second)
+    return abs(sum(first) - sum(second)) / len(first)
 
 
 class Metric:
     def __init__(self, mode, score):
         self.metric_mode, self.score = mode, score
 
-    def __call__(self, *images):
+    def __call__(self, *images, **_options):
+        if self.metric_mode == "folders":
+            return self.score(*images)
         assert len(images) == (2 if self.metric_mode == "FR" else 1)
         assert all(image.shape[:2] == (1, 3) and 0 <= image.min() <= image.max() <= 1 for image in images)
         return self.score(*images)
 
 
 def list_models():
-    return ["brightness", "distance", "far"]
+    return ["brightness", "distance", "far", "fid", "inception_score", "clipscore"]
 
 
 def create_metric(name, device):
     if name == "far":
         raise urllib.error.URLError("Name or service not known")
+    if name == "fid":
+        return Metric("folders", folders)
+    if name == "inception_score":
+        return Metric("folders", lambda results: {"inception_score_mean": len(utils.scandir_images(results))})
     if name == "distance":
         return Metric("FR", lambda x, y: (x - y).abs().mean())
     return Metric("NR", lambda x: x[0, 0].mean())  # of the red channel
@@ -74,7 +97,8 @@ def test_images_reach_the_metric_as_rgb(fake: None) -> None:
             "far",
             r"metric far: its weights cannot be fetched \(URLError: .*not known>\); run this once with a connection",
         ),
-        ("nothing", "metric nothing is unknown to pyiqa; choose from brightness, distance, far"),
+        ("nothing", "metric nothing is unknown to pyiqa, or not of images; choose from brightness, distance, far"),
+        ("clipscore", "metric clipscore is unknown to pyiqa, or not of images; choose"),  # it compares with a caption
     ],
 )
 def test_what_cannot_be_had_is_told(fake: None, name: str, message: str) -> None:

@@ -153,6 +153,7 @@ def _check_metrics(metrics: Options, opt: Options) -> list[str]:
     from basicsr.utils.registry import METRIC_REGISTRY
 
     from esc_arch.metrics import load_metric
+    from esc_arch.metrics.pyiqa_metric import FOLDER_METRICS, OF_FOLDERS
 
     told = []
     for name, section in metrics.items():
@@ -164,6 +165,8 @@ def _check_metrics(metrics: Options, opt: Options) -> list[str]:
         if kind == "calculate_pyiqa":
             if "metric" not in section:
                 raise UserError(f"val: metrics: {name} has no option metric; add the name of a metric of pyiqa.")
+            if section["metric"] in FOLDER_METRICS:
+                raise UserError(f"{where}: metric {section['metric']} {OF_FOLDERS}")
             lower = bool(load_metric(section["metric"], section.get("device", "cpu")).lower_better)  # with its weights
         known = [key for key in SECTIONS["val:metrics:*"] if key not in OF_EVERY_METRIC]
         check_arguments(arguments, METRIC_REGISTRY.get(kind), where, GIVEN_TO_METRICS)

@@ -126,7 +126,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="METRIC",
         type=str.lower,
-        help="score by these too: niqe, or any of pyiqa such as lpips, dists, musiq, maniqa, clipiqa",
+        help="score by these too: niqe, or any of pyiqa such as lpips, dists, musiq, maniqa, clipiqa, fid",
     )
     add("--bicubic", action="store_true", help="add a line with PSNR and SSIM of bicubic enlargement")
     add("--scores-only", action="store_true", help="PSNR and SSIM alone, no latency, memory and MACs")

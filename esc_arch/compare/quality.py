@@ -15,6 +15,7 @@ from esc_arch.checks.data import check_dataset
 from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.compare.job import Job
+from esc_arch.compare.kept_images import keeping
 from esc_arch.compare.options import Row
 from esc_arch.weights.fitting import load_into
 
@@ -40,9 +41,12 @@ def score(job: Job, name: str) -> dict[str, Any]:
     from basicsr.models import build_model
     from basicsr.utils.registry import MODEL_REGISTRY
 
+    from esc_arch.metrics import score_folder
+
     row, dataset = job.row, dict(job.row.sets[name])
-    metrics = _metrics(job, has_gt=dataset.get("dataroot_gt") is not None)
-    if not metrics:
+    has_gt = dataset.get("dataroot_gt") is not None
+    metrics, of_folders = _metrics(job, has_gt), _folder_metrics(job, has_gt)
+    if not metrics and not of_folders:
         raise UserError(f"{row.file}: datasets: {name} has no dataroot_gt, so there is nothing to compare with.")
     check_dataset(dataset, f"{row.file}: datasets: {name}")
     with_weights(row)
@@ -55,8 +59,12 @@ def score(job: Job, name: str) -> dict[str, Any]:
     album = job.albums.get(name)
     loader = build_dataloader(build_dataset(dataset), dataset, num_gpu=0, dist=False, sampler=None, seed=0)
     try:
-        with job.autocast(), album.filled_by(model) if album else nullcontext():
-            model.validation(loader, current_iter=0, tb_logger=None, save_img=False)
+        with keeping(model) if of_folders else nullcontext(("", "")) as (results, gt):
+            with job.autocast(), album.filled_by(model) if album else nullcontext():
+                model.validation(loader, current_iter=0, tb_logger=None, save_img=False)
+            together = {
+                name: score_folder(name, results, gt if has_gt else None, job.protocol.device) for name in of_folders
+            }
     except AssertionError as error:
         if not str(error).startswith("Image shapes are different"):
             raise
@@ -64,12 +72,13 @@ def score(job: Job, name: str) -> dict[str, Any]:
             f"{row.file}: scale is {row.scale}, but the network enlarges by another factor; make scale and the "
             "arguments of network_g agree."
         ) from error
-    return {**{metric: float(value) for metric, value in model.metric_results.items()}, "images": len(loader)}
+    single = {metric: float(value) for metric, value in model.metric_results.items()}
+    return {**single, **together, "images": len(loader)}
 
 
 def _metrics(job: Job, has_gt: bool) -> Options:
     """Write the section `metrics`: PSNR and SSIM cropped as the option file says, the others of whole images."""
-    from esc_arch.metrics.pyiqa_metric import load_metric, needs_gt
+    from esc_arch.metrics.pyiqa_metric import FOLDER_METRICS, load_metric, needs_gt
 
     row = job.row
     own = (row.content.get("val") or {}).get("metrics") or {}
@@ -80,11 +89,23 @@ def _metrics(job: Job, has_gt: bool) -> Options:
         metrics["psnr"] = {"type": "calculate_psnr", **common}
         metrics["ssim"] = {"type": "calculate_ssim", **common}
     for name in row.metrics:
+        if name in FOLDER_METRICS:
+            continue
         if name == "niqe":  # BasicSR's comes with its parameters
             metrics[name] = {"type": "calculate_niqe", "crop_border": 0}
         elif has_gt or not needs_gt(load_metric(name, job.protocol.device)):
             metrics[name] = {"type": "calculate_pyiqa", "metric": name, "device": job.protocol.device}
     return metrics
+
+
+def _folder_metrics(job: Job, has_gt: bool) -> list[str]:
+    """Name the metrics of the row that score all images together, and see whether they can be had."""
+    from esc_arch.metrics.pyiqa_metric import FOLDER_METRICS, load_metric
+
+    names = [name for name in job.row.metrics if name in FOLDER_METRICS and (has_gt or not FOLDER_METRICS[name])]
+    for name in names:
+        load_metric(name, job.protocol.device)
+    return names
 
 
 def _options(job: Job, dataset: Options, metrics: Options) -> Options:

@@ -16,7 +16,7 @@ from esc_arch.compare.runner import Plan
 from esc_arch.compare.runtimes import convention, verdict
 
 Line = dict[str, Any]
-LOWER_IS_BETTER = ("niqe", "lpips", "dists")
+LOWER_IS_BETTER = ("niqe", "lpips", "dists", "fid", "sfid", "fid_dinov2")
 
 
 def summarise(plan: Plan, record: Record, claims: bool = False) -> dict[str, Any]:
@@ -85,10 +85,14 @@ def _perceptual(metrics: set[str]) -> list[str]:
     """Say what the further metrics mean, where there are any."""
     if not metrics:
         return []
+    from esc_arch.metrics.pyiqa_metric import FOLDER_METRICS
+
     lower = ", ".join(name.upper() for name in LOWER_IS_BETTER if name in metrics)
     sources = (["BasicSR (NIQE)"] if "niqe" in metrics else []) + (["pyiqa"] if metrics - {"niqe"} else [])
     direction = f" Lower is better: {lower}." if lower else ""
-    return [f"Further metrics by {' and '.join(sources)}, on whole images.{direction}"]
+    together = ", ".join(name.upper() for name in FOLDER_METRICS if name in metrics)
+    sets = f" {together}: of all images of a data set together." if together else ""
+    return [f"Further metrics by {' and '.join(sources)}, on whole images.{sets}{direction}"]
 
 
 def _line(plan: Plan, record: Record, row: Any) -> Line:

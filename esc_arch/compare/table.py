@@ -15,7 +15,8 @@ from esc_arch.compare.paper_table import claims_separated, sections, sources
 Line = dict[str, Any]
 NOTE_WIDTH = 60
 NOTHING, FAILED = "-", "failed"
-DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2}  # of metrics that are not between 0 and 1
+# of metrics that are not between 0 and 1
+DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2, "sfid": 2, "fid_dinov2": 2, "inception_score": 3}
 
 
 def columns(lines: list[Line]) -> list[str]:

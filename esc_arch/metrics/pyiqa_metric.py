@@ -12,6 +12,13 @@ from basicsr.utils.registry import METRIC_REGISTRY
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 
+# Those that score all images of a folder together, with whether they compare with GT
+FOLDER_METRICS = {"fid": True, "sfid": True, "fid_dinov2": True, "inception_score": False}
+OF_FOLDERS = (
+    "scores all images of a set together, not one after the other; take it out of val:metrics and give it to python -m "
+    "esc_arch.compare --metrics, or call esc_arch.metrics.score_folder."
+)
+WITH_TEXT = ("clipscore",)  # which compare an image with a caption
 Pixels = np.ndarray[Any, Any]
 
 
@@ -33,8 +40,10 @@ def calculate_pyiqa(
         the score.
 
     Raises:
-        UserError: the metric cannot be used, or needs the GT that is missing.
+        UserError: the metric cannot be used, needs the GT that is missing, or scores a whole folder (`score_folder`).
     """
+    if metric in FOLDER_METRICS:
+        raise UserError(f"metric {metric} {OF_FOLDERS}")
     model = load_metric(metric, device)
     images = [_to_tensor(img, crop_border)]
     if needs_gt(model):
@@ -63,9 +72,9 @@ def load_metric(name: str, device: str = "cpu") -> Any:
         raise UserError(
             f"metric {name} needs pyiqa ({error}); pip install 'esc_arch[metrics]', or leave the metric out."
         ) from error
-    known = pyiqa.list_models()
+    known = [known for known in pyiqa.list_models() if known not in WITH_TEXT]
     if name not in known:
-        raise UserError(f"metric {name} is unknown to pyiqa; choose from {', '.join(known)}.")
+        raise UserError(f"metric {name} is unknown to pyiqa, or not of images; choose from {', '.join(known)}.")
     try:
         return pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:  # whatever the downloads of a dozen hosts raise
