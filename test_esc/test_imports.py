@@ -11,7 +11,7 @@ import pytest
 import esc_arch
 
 PACKAGE = Path(esc_arch.__file__).parent
-TOOLS = {"upscale", "export", "compare", "benchmark", "prepare", "report"}
+TOOLS = {"analyze", "upscale", "export", "compare", "benchmark", "prepare", "report"}
 # what each room imports of the others; every room may import itself, and `common` and `errors` are everyone's
 MAY_IMPORT: dict[str, set[str]] = {
     "layers": set(),

@@ -62,3 +62,40 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> None:
             f"{where}: {file} does not fit {key} ({type(network).__name__}); choose a checkpoint of this network "
             f"({error})."
         ) from error
+
+
+def load_exactly(
+    network: nn.Module, file: str, entry: str | None, where: str, scale: int | None = None, *, strict: bool = True
+) -> None:
+    """Load the weights that a network is measured with, of which none may be missing or converted.
+
+    Args:
+        network: built from an option file.
+        file: path of a checkpoint.
+        entry: of the checkpoint to take.
+        where: the option file, for messages.
+        scale: of the network, for messages.
+        strict: the checkpoint may hold nothing else.
+
+    Raises:
+        UserError: it cannot be read, or is not of this network and scale, even where the network would convert it.
+    """
+    weights = read_checkpoint(file, entry, where, network)
+    unfit = f"{where}: {file} does not fit {type(network).__name__}{f' x{scale}' if scale else ''}"
+    advice = "choose a checkpoint of this network and scale"
+    own = network.state_dict()
+    for name, tensor in weights.items():
+        if name in own and own[name].shape != tensor.shape:
+            shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
+            raise UserError(f"{unfit}: {shapes}; {advice}.")
+    try:
+        # even where too many are allowed, none may be missing, or chance would be measured
+        missing = load_into(network, weights, strict=strict)
+    except UserError as error:
+        raise UserError(f"{unfit}: {str(error).partition(',')[0]}; {advice}.") from error
+    if missing:
+        raise UserError(f"{unfit}: it lacks {missing[0]}; {advice}.")
+
+
+def _show(tensor: torch.Tensor) -> str:
+    return " x ".join(str(side) for side in tensor.shape) or "a number"

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from esc_arch.archs.merging import merge_branches
-from esc_arch.checks.checkpoints import read_checkpoint
+from esc_arch.checks.checkpoints import load_exactly
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.options import build_checked
 from esc_arch.common.errors import UserError
 from esc_arch.compare.job import Job
 from esc_arch.compare.kept_images import keeping
 from esc_arch.compare.options import Row
-from esc_arch.weights.fitting import load_into
 
 Options = dict[str, Any]
 
@@ -146,23 +145,6 @@ def with_weights(row: Row) -> nn.Module:
     network = build_checked(row.network, f"{row.file}: network_g")
     if row.weights is None:
         return network
-    weights = read_checkpoint(row.weights, row.param_key, row.file, network)
-    where = f"{row.file}: {row.weights} does not fit {type(network).__name__} x{row.scale}"
-    advice = "choose a checkpoint of this network and scale"
-    own = network.state_dict()
-    for name, tensor in weights.items():
-        if name in own and own[name].shape != tensor.shape:
-            shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
-            raise UserError(f"{where}: {shapes}; {advice}.")
-    try:
-        # even where too many are allowed, none may be missing, or chance would be scored
-        missing = load_into(network, weights, strict=(row.content.get("path") or {}).get("strict_load_g", True))
-    except UserError as error:
-        raise UserError(f"{where}: {str(error).partition(',')[0]}; {advice}.") from error
-    if missing:
-        raise UserError(f"{where}: it lacks {missing[0]}; {advice}.")
+    strict = (row.content.get("path") or {}).get("strict_load_g", True)
+    load_exactly(network, row.weights, row.param_key, row.file, row.scale, strict=strict)
     return network
-
-
-def _show(tensor: torch.Tensor) -> str:
-    return " x ".join(str(side) for side in tensor.shape) or "a number"

@@ -1,0 +1,119 @@
+"""How figures look: as wide as one or two columns of a paper, in type that can be read there, in safe colours."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from esc_arch.analyze.photographs import Array
+
+COLUMN, PAGE = 3.25, 6.875  # inches, of two-column papers
+TYPE = 7  # points, the smallest type
+CHARACTER = 0.6 * TYPE / 72  # inches, about as wide as a letter is
+RULES = {
+    "font.size": TYPE,
+    "axes.titlesize": TYPE,
+    "axes.labelsize": TYPE,
+    "xtick.labelsize": TYPE,
+    "ytick.labelsize": TYPE,
+    "legend.fontsize": TYPE,
+    "axes.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "lines.linewidth": 1,
+    "axes.titlepad": 3,
+    "pdf.fonttype": 42,  # letters stay letters, as publishers ask
+    "image.interpolation": "nearest",
+}
+MAP, OTHER_MAP, SIGNED_MAP = "viridis", "cividis", "PuOr"  # all told apart by the colour-blind
+MARK = "#d55e00"  # vermilion of Okabe and Ito
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#f0e442")
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Let what is drawn within look so."""
+    import matplotlib
+
+    with matplotlib.rc_context(RULES):
+        yield
+
+
+def panels(rows: int, columns: int, height: float, width: float | None = None, **options: Any) -> tuple[Any, Array]:
+    """Make a figure of panels.
+
+    Args:
+        rows, columns: their number.
+        height: of a row in inches, for a figure as wide as a column; wider figures are scaled.
+        width: of the figure in inches; None for one column, two where panels would get too small.
+        options: of `Figure.subplots`.
+
+    Returns:
+        the figure, and its axes (rows, columns).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    width = width or (COLUMN if columns <= 4 else PAGE)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(width, height * rows), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break a label into lines that fit into a width."""
+    letters = max(int(inches / CHARACTER), 6)
+    spaced = text.replace("_", "_\u200b").replace("-", "-\u200b")
+    lines = textwrap.wrap(spaced.replace("\u200b", " \u200b"), letters, break_long_words=True, break_on_hyphens=False)
+    return "\n".join(line.replace(" \u200b", "").replace("\u200b", "") for line in lines)
+
+
+def bare(axes: Any) -> None:
+    """Take the ticks off a picture, and leave its labels."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def show(axes: Any, image: Array, **options: Any) -> Any:
+    """Show a picture without ticks; colours are clipped to [0, 1]."""
+    bare(axes)
+    if image.ndim == 3:
+        image = np.clip(image, 0, 1)
+    return axes.imshow(image, **options)
+
+
+def mark(axes: Any, left: float, top: float, width: float, height: float) -> None:
+    """Draw a frame around pixels of a picture."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=MARK, linewidth=1))
+
+
+def over(grey: Array, values: Array, colours: str = MAP, gamma: float = 0.5) -> Array:
+    """Lay a map over a picture: the larger, the more of its colour.
+
+    Args:
+        grey: (h, w) in [0, 1].
+        values: (h, w), not negative.
+        colours: a map of matplotlib.
+        gamma: small values are raised by this power.
+
+    Returns:
+        (h, w, 3) in [0, 1].
+    """
+    import matplotlib
+
+    share = (values / max(float(values.max()), np.finfo(np.float64).tiny)) ** gamma
+    coloured = matplotlib.colormaps[colours](share)[..., :3]
+    alpha = np.clip(0.35 + share, 0, 1)[..., None]
+    return alpha * coloured + (1 - alpha) * grey[..., None]
