@@ -144,7 +144,7 @@ def _draw(
     columns = len(subjects) + 1
     width = style.COLUMN if columns <= 4 else style.PAGE
     ratio = lq.shape[0] / lq.shape[1]
-    figure, axes = style.panels(2, columns, width / columns * ratio + 0.35)
+    figure, axes = style.panels(2, columns, width / columns * ratio + 0.2)
     grey = lq.mean(axis=2)
     left, top, *sides = (value / scale for value in seen)
     style.show(axes[0, 0], lq)
@@ -152,7 +152,8 @@ def _draw(
     style.mark(axes[0, 0], left, top, *sides)
     style.show(axes[1, 0], grey, cmap="gray", vmin=0, vmax=1)
     style.mark(axes[1, 0], left, top, *sides)
-    axes[1, 0].set_xlabel("above: attribution\nbelow: its area")
+    axes[0, 0].set_ylabel("attribution")
+    axes[1, 0].set_ylabel("area")
     for column, (subject, attribution, area) in enumerate(zip(subjects, found, areas, strict=True), 1):
         style.show(axes[0, column], style.over(grey, attribution.map))
         style.show(axes[1, column], style.over(grey, area, style.OTHER_MAP))

@@ -13,7 +13,7 @@ from esc_arch.common.errors import UserError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
-OF_SKIMAGE = ("coffee", "chelsea", "camera")  # inside its wheel, none of them seen by the weights of the package
+OF_SKIMAGE = ("camera", "chelsea", "coffee")  # inside its wheel, none of them seen by the weights of the package
 MAX_PIXELS = 100_000_000
 
 

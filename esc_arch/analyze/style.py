@@ -99,21 +99,23 @@ def mark(axes: Any, left: float, top: float, width: float, height: float) -> Non
     axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=MARK, linewidth=1))
 
 
-def over(grey: Array, values: Array, colours: str = MAP, gamma: float = 0.5) -> Array:
-    """Lay a map over a picture: the larger, the more of its colour.
+def over(grey: Array, values: Array, colours: str = MAP, decades: float = 3) -> Array:
+    """Lay a map over a picture, the larger the more of its colour, in the scale of the logarithm.
 
     Args:
         grey: (h, w) in [0, 1].
         values: (h, w), not negative.
         colours: a map of matplotlib.
-        gamma: small values are raised by this power.
+        decades: how many powers of ten below the largest value are told apart.
 
     Returns:
         (h, w, 3) in [0, 1].
     """
     import matplotlib
 
-    share = (values / max(float(values.max()), np.finfo(np.float64).tiny)) ** gamma
+    largest = float(values.max())
+    smallest = np.finfo(np.float64).tiny
+    share = np.clip(1 + np.log10(np.maximum(values / (largest or 1), smallest)) / decades, 0, 1)
     coloured = matplotlib.colormaps[colours](share)[..., :3]
-    alpha = np.clip(0.35 + share, 0, 1)[..., None]
+    alpha = np.clip(2 * share, 0, 0.85)[..., None]
     return alpha * coloured + (1 - alpha) * grey[..., None]
