@@ -39,7 +39,7 @@ class Kinked(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.parametrize("network", [randomise(ESC(**TINY)), Kinked()], ids=["ESC", "ReLU"])
+@pytest.mark.parametrize("network", [randomise(ESC(**TINY)), randomise(Kinked())], ids=["ESC", "ReLU"])
 @pytest.mark.parametrize("sigma", [1.2, 5.0])
 def test_attributions_sum_up_to_the_difference(network: nn.Module, sigma: float) -> None:
     """With the default number of steps."""
@@ -47,6 +47,14 @@ def test_attributions_sum_up_to_the_difference(network: nn.Module, sigma: float)
     assert abs(found.difference) > 1
     assert found.pixels.sum() == pytest.approx(found.difference, rel=0.01)
     assert found.incompleteness <= 0.01
+
+
+def test_kinks_are_found() -> None:
+    """Of a network with a few of them, on a long path in few steps."""
+    few = attribute(randomise(Kinked(), seed=3), noise(12), (8, 8, 8, 8), 5, steps=2)
+    many = attribute(randomise(Kinked(), seed=3), noise(12), (8, 8, 8, 8), 5, steps=64)
+    assert few.incompleteness <= 0.01
+    assert np.abs(few.pixels - many.pixels).max() < 0.1 * np.abs(many.pixels).max()
 
 
 def test_nothing_is_attributed_outside_the_receptive_field() -> None:
