@@ -114,7 +114,8 @@ def attribute(
 
     Gradients of the detector are integrated along the path from the blurred to the sharp input: along each of its
     segments by captum, with `POINTS` gradients. While the sum of the attributions misses the difference of the
-    detector by more than `TOLERANCE`, the segment that misses most is halved, `FURTHER` times as often as there were at most.
+    detector by more than `TOLERANCE`, the segment that misses most is halved, at most `FURTHER` times for each of the
+    path.
 
     Args:
         network: from (B, 3, h, w) to (B, 3, S * h, S * w).
