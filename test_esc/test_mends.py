@@ -315,3 +315,17 @@ def test_earlier_folders_are_renamed_to_names_that_are_free(tmp_path: Path, monk
     misc.mkdir_and_rename(str(tmp_path / "a"))
     assert [file.name for file in (tmp_path / "a_archived_later").iterdir()] == ["a"]
     assert not list((tmp_path / "a").iterdir())
+
+
+def test_parts_of_basicsr_are_found_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    from basicsr.data.realesrgan_dataset import RealESRGANDataset
+    from basicsr.utils.registry import Registry
+
+    registry = Registry("of a test")
+    registry.register(RealESRGANDataset, suffix="basicsr")
+    assert registry.get("RealESRGANDataset") is RealESRGANDataset
+    assert capsys.readouterr().out == ""
+    registry._obj_map["RealESRGANDataset"] = int  # somebody's own goes before
+    assert registry.get("RealESRGANDataset") is int
+    with pytest.raises(KeyError, match="No object named 'Nothing'"):
+        registry.get("Nothing")

@@ -25,7 +25,12 @@ from esc_arch.bridge.mends.results import keep_results_apart, save_results_whole
 from esc_arch.bridge.mends.resuming import resume_from_newest_whole_checkpoint
 from esc_arch.bridge.mends.sampling import draw_by_place
 from esc_arch.bridge.mends.saving import save_atomically
-from esc_arch.bridge.mends.warnings import drop_multiple_validation_warning, drop_stride_warning, drop_vgg_warnings
+from esc_arch.bridge.mends.warnings import (
+    drop_multiple_validation_warning,
+    drop_stride_warning,
+    drop_vgg_warnings,
+    find_own_parts_without_a_word,
+)
 from esc_arch.common.torchvision_operators import define_torchvision_operators
 
 BEFORE_IMPORT: list[Callable[[], None]] = [define_torchvision_operators, restore_functional_tensor]
@@ -50,4 +55,5 @@ AFTER_IMPORT: list[Callable[[], None]] = [
     drop_multiple_validation_warning,
     drop_stride_warning,
     drop_vgg_warnings,
+    find_own_parts_without_a_word,
 ]

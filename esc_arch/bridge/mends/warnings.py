@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
+from typing import Any
 
 
 def drop_multiple_validation_warning() -> None:
@@ -32,3 +34,20 @@ def drop_vgg_warnings() -> None:
     """Drop the warnings of torchvision about the way in which BasicSR asks it for VGG, in two lines for each loss."""
     warnings.filterwarnings("ignore", message="The parameter 'pretrained' is deprecated")
     warnings.filterwarnings("ignore", message="Arguments other than a weight enum or `None` for 'weights'")
+
+
+def find_own_parts_without_a_word() -> None:
+    """Let BasicSR find `RealESRGANDataset` and what else it calls `..._basicsr` without saying that it was not found.
+
+    It prints that line whenever the part is looked up, several times in every run; users look for a mistake of theirs.
+    """
+    from basicsr.utils.registry import Registry
+
+    get = Registry.get
+
+    @functools.wraps(get)
+    def wrapper(self: Any, name: str, suffix: str = "basicsr") -> Any:
+        own = f"{name}_{suffix}"
+        return get(self, own if name not in self and own in self else name, suffix)
+
+    Registry.get = wrapper
