@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,17 @@ from PIL import Image
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.formats import result_suffix
+from esc_arch.pictures.jpeg2000 import Belongings
+from esc_arch.pictures.jpegxl import Header, read_belongings, read_header
 from esc_arch.pictures.reading import read_picture
 
 LIMIT = 10**6
 RNG = np.random.default_rng(0)
 BLOCKS = np.kron(RNG.integers(0, 256, (4, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
 
 
 def exif() -> Image.Exif:
@@ -44,6 +51,78 @@ def test_jpeg_xl(mode: str, tmp_path: Path) -> None:
     found = read_picture(str(tmp_path / "a.jxl"), LIMIT)
     np.testing.assert_array_equal(found.pixels, np.asarray(image).reshape(found.pixels.shape))
     assert b"a camera" in found.exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpeg_xl_that_was_a_jpeg(orientation: int, tmp_path: Path) -> None:
+    """Its plugin decodes the JPEG again, not turned, though the stream says how."""
+    pytest.importorskip("pillow_jxl")
+    tags = exif()
+    tags[0x0112] = orientation
+    Image.fromarray(BLOCKS).save(tmp_path / "a.jpg", quality=98, subsampling=0, exif=tags, dpi=(300, 240))
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "a.jxl", lossless_jpeg=True)
+    expected, found = (read_picture(str(tmp_path / name), LIMIT) for name in ("a.jpg", "a.jxl"))
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert found.exif == expected.exif
+    assert found.resolution == expected.resolution
+
+
+def bits_of(*numbers: tuple[int, int]) -> bytes:
+    """Numbers of so many bits, the lowest first."""
+    digits = "".join(f"{number:0{count}b}"[::-1] for number, count in numbers)
+    return int(digits[::-1], 2).to_bytes((len(digits) + 7) // 8 + 1, "little")
+
+
+SMALL = ((1, 1), (0, 5), (1, 3))  # 8 x 8 pixels
+LARGE = ((0, 1), (2, 2), (5000, 18), (0, 3), (1, 2), (900, 13))
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("container", [b"", b"jxlc", b"jxlp"])
+def test_header_of_jpeg_xl(size: tuple[tuple[int, int], ...], container: bytes) -> None:
+    usual, special, plain = ((1, 1),), ((0, 1), (1, 1)), ((0, 1), (0, 1))
+    cases: list[tuple[tuple[tuple[int, int], ...], Header]] = [
+        (usual, Header()),
+        ((*plain, (0, 1), (1, 2)), Header(10)),
+        ((*plain, (0, 1), (3, 2), (15, 6)), Header(16)),
+        ((*plain, (1, 1), (0, 2)), Header(32)),
+        ((*special, (5, 3), (0, 3), (0, 1), (2, 2)), Header(12, 6)),
+        ((*special, (7, 3), (1, 1), *LARGE, (0, 2), (0, 1), (2, 2)), Header(12, 8)),
+        ((*special, (0, 3), (0, 2), (1, 1)), Header(8, 1, is_animation=True)),
+    ]
+    for fields, expected in cases:
+        stream = b"\xff\x0a" + bits_of(*size, *fields)
+        if container == b"jxlp":
+            stream = box(b"jxlp", bytes(4) + stream[:5]) + box(b"jxlp", b"\x80\0\0\1" + stream[5:])
+        elif container:
+            stream = box(container, stream)
+        assert read_header(box(b"JXL ", b"\r\n\x87\n") * bool(container) + stream) == expected
+
+
+def test_boxes_of_jpeg_xl() -> None:
+    stored = exif().tobytes().removeprefix(b"Exif\0\0")
+    head = box(b"JXL ", b"\r\n\x87\n")
+    found = read_belongings(head + box(b"Exif", bytes(4) + stored) + box(b"xml ", b"<x/>"))
+    assert (found.exif, found.xmp) == (stored, b"<x/>")
+    assert read_belongings(head + box(b"Exif", b"\0\0\0\2ab" + stored)).exif == stored
+    assert read_belongings(head + box(b"Exif", b"\xff") + box(b"brob", b"xml damaged")) == Belongings()
+    brotli = pytest.importorskip("brotli")
+    packed = box(b"brob", b"Exif" + brotli.compress(bytes(4) + stored)) + box(
+        b"brob", b"xml " + brotli.compress(b"<x/>")
+    )
+    found = read_belongings(head + packed)
+    assert (found.exif, found.xmp) == (stored, b"<x/>")
+
+
+def test_animation_of_jpeg_xl(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    file = tmp_path / "a.jxl"
+    file.write_bytes(saved(Image.fromarray(BLOCKS), "JXL", lossless=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esc_arch.pictures.jpegxl.read_header", lambda data: Header(is_animation=True))
+        with pytest.raises(UserError, match="is an animation"):
+            read_picture(str(file), LIMIT)
 
 
 @pytest.mark.parametrize("compression", ["jpeg2000", "jpegxl", "zstd", "lzw", "lerc"])

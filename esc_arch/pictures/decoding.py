@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
 from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, read_belongings
@@ -88,8 +89,19 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         data = stream.read()
         stream.seek(position)
         bits, beside = 8, Belongings()
+        deep = image.info.get("bit_depth") or 8
+        header = jpegxl.Header()
         if image_format == "JPEG2000":
             bits, beside = bits_of_channel(data), read_belongings(data)
+        elif image_format == "JXL":
+            header, beside = jpegxl.read_header(data), jpegxl.read_belongings(data)
+            deep = header.bits
+            if header.is_animation:  # its plugin shows the last frame
+                raise UserError(f"{file} is an animation; enlarge its frames one by one.")
+        elif image_format == "AVIF":
+            deep = bits_stored(data)
+        elif image_format == "SGI":
+            deep = 16 if _is_deep_sgi(data) else 8
         opened = image
         image = load_whole(opened, data, lambda whole: open_image(file, io.BytesIO(whole), image_format))
         notes = ["its end is missing; all of the picture is there"] if image is not opened else []
@@ -97,8 +109,8 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         xmp = image.info.get("xmp") or beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""
         turn = orientation_of(exif, xmp)
-        if image_format == "JXL":
-            turn = 1  # the stream says how, and the decoder has done so
+        if image_format == "JXL":  # the stream says how, and the decoder has done so, but for what was a JPEG
+            turn = header.orientation if getattr(image, "jpeg", False) else 1
         elif image_format == "AVIF":
             turn, exif = orientation_of(exif), load_exif(_exif_of_avif(image)) or exif
         profile = image.info.get("icc_profile") or beside.profile or None
@@ -107,7 +119,6 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         told = image  # by what it was opened: what is converted forgets
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
-        deep = max(image.info.get("bit_depth") or 8, bits_stored(data, image_format), 16 if _is_deep_sgi(data) else 8)
         if image_format == "HEIF" and deep > 8:
             pixels = decode_deep_heif(data, deep)
         elif bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):

@@ -40,9 +40,9 @@ def read_belongings(data: bytes) -> Belongings:
     if not data.startswith(_FILE):
         return Belongings()
     profile, found = b"", dict[bytes, bytes]()
-    for name, content in _boxes(data):
+    for name, content in boxes(data):
         if name == b"jp2h":
-            for inner, colour in _boxes(content):
+            for inner, colour in boxes(content):
                 if inner == b"colr" and colour[:1] and colour[0] in _ICC_METHODS and not profile:
                     profile = colour[3:]
         elif name == b"uuid":
@@ -67,8 +67,12 @@ def bits_of_channel(data: bytes) -> int:
     return bits.pop()
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names and contents of the boxes that are whole (section I.4); the last may be without a length."""
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the names and contents of the boxes that are whole (section I.4); the last may be without a length.
+
+    Args:
+        data: of a file or of a box with others in it; of JPEG XL, too, whose boxes are the same.
+    """
     position = 0
     while position + 8 <= len(data):
         length, name, start = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8], 8
