@@ -177,35 +177,3 @@ def test_a_single_small_page_is_a_thumbnail() -> None:
         read(tiff_of(pixels, noise(300, 300, 3)))
     with pytest.raises(UserError, match="has 3 pages"):
         read(tiff_of(pixels, noise(60, 80, 3), noise(60, 80, 3)))
-
-
-@pytest.mark.parametrize(
-    ("image_format", "name", "modes"),
-    [
-        ("TGA", "a.tga", ("L", "RGB", "RGBA")),
-        ("PCX", "a.pcx", ("L", "RGB")),
-        ("SGI", "a.sgi", ("L", "RGB", "RGBA")),
-        ("DDS", "a.dds", ("RGB", "RGBA")),
-        ("QOI", "a.qoi", ("RGB", "RGBA")),
-        ("ICO", "a.ico", ("RGBA",)),
-        ("XBM", "a.xbm", ("1",)),
-    ],
-)
-def test_older_formats(image_format: str, name: str, modes: tuple[str, ...]) -> None:
-    for mode in modes:
-        options = {"sizes": [(32, 32)]} if image_format == "ICO" else {}
-        image = Image.fromarray(noise(32, 32, 4 if mode == "RGBA" else 3)).convert(mode)
-        stream = io.BytesIO()
-        image.save(stream, image_format, **options)
-        expected = np.asarray(image.convert("L") if mode == "1" else image)
-        found = read(stream.getvalue(), name).pixels
-        np.testing.assert_array_equal(found[..., 0] if expected.ndim == 2 else found, expected)
-
-
-def test_fourth_byte_of_tga() -> None:
-    """It is alpha, unless all would be transparent, as some programs leave it zero."""
-    pixels = noise(20, 30, 4)
-    pixels[..., 3] = 0
-    data = bytearray(encoded(pixels, "TGA", "RGBA"))
-    data[17] &= 0xF0
-    np.testing.assert_array_equal(read(bytes(data), "a.tga").pixels, pixels[..., :3])

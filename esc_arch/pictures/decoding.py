@@ -16,7 +16,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
-from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, read_belongings
+from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_grey_with_alpha, read_belongings
 from esc_arch.pictures.metadata import (
     PHOTOSHOP,
     clean_exif,
@@ -27,6 +27,7 @@ from esc_arch.pictures.metadata import (
     resolution_of,
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
+from esc_arch.pictures.older import is_deep_sgi, mend
 from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
@@ -101,7 +102,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         elif image_format == "AVIF":
             deep = bits_stored(data)
         elif image_format == "SGI":
-            deep = 16 if _is_deep_sgi(data) else 8
+            deep = 16 if is_deep_sgi(data) else 8
         opened = image
         image = load_whole(opened, data, lambda whole: open_image(file, io.BytesIO(whole), image_format))
         notes = ["its end is missing; all of the picture is there"] if image is not opened else []
@@ -121,12 +122,13 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             image, profile = to_srgb(image, profile), None
         if image_format == "HEIF" and deep > 8:
             pixels = decode_deep_heif(data, deep)
+        elif bits != 8 and image.mode == "LA":
+            pixels = stretch_whole(decode_grey_with_alpha(file, data), 2**bits - 1)
         elif bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
             pixels = plain_pixels(image)
             if deep > 8 and pixels.dtype == np.uint8:
                 notes.append(f"its {deep} bits are reduced to 8, which is all that its decoder gives")
-            if image_format in ("BMP", "DIB", "TGA"):
-                pixels = _with_declared_alpha(data, image_format, pixels, notes)
+            pixels = mend(data, image_format, pixels, notes)
         else:  # which Pillow cuts to 8 bits, without a word
             stream.seek(0)
             pixels = stretch_whole(decode_deep(stream.read()), 2**bits - 1)
@@ -168,29 +170,6 @@ def plain_pixels(image: Image.Image) -> Pixels:
         image = image.convert("RGBA" if transparent else "RGB")
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-def _is_deep_sgi(data: bytes) -> bool:
-    return data[:2] == b"\x01\xda" and data[3:4] == b"\2"
-
-
-def _with_declared_alpha(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pixels:
-    """Decide about a fourth byte of a pixel that is not said to be alpha.
-
-    That of a BMP says nothing, as Windows and browsers have it. That of a TGA is alpha, as most writers mean it, unless
-    all would be transparent.
-    """
-    if image_format == "TGA":
-        declared = len(data) > 17 and data[17] & 15
-        return pixels if pixels.shape[2] != 4 or declared or pixels[..., 3].any() else pixels[..., :3]
-    start = _BMP_HEADER if image_format == "BMP" else 0
-    bits, compression = struct.unpack_from("<HI", data, start + 14)
-    if bits == 32 and compression == 0 and pixels.shape[2] == 3 and data[:2] == b"BM":
-        first = int.from_bytes(data[10:14], "little")
-        fourth = np.frombuffer(data, np.uint8)[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4]
-        if fourth.size and fourth.min() != fourth.max():
-            notes.append("the fourth byte of its pixels is not said to be alpha, and left as Windows leaves it")
-    return pixels
 
 
 def _resolution(image: Image.Image) -> Resolution | None:

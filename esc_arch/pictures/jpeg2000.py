@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.picture import Pixels
 
 EXIF = bytes.fromhex("4a706754696666457869662d3e4a5032")  # "JpgTiffExif->JP2"
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -65,6 +71,28 @@ def bits_of_channel(data: bytes) -> int:
     if channels > _MOST_CHANNELS:
         raise ValueError(f"it has {channels} channels, which is not one picture")
     return bits.pop()
+
+
+def decode_grey_with_alpha(file: str, data: bytes) -> Pixels:
+    """Decode grey with alpha of other than 8 bits, which Pillow spoils and OpenCV does not take.
+
+    Args:
+        file: its name, for messages.
+        data: the file.
+
+    Returns:
+        (H, W, 2), as stored.
+
+    Raises:
+        UserError: the library is missing.
+    """
+    try:
+        codecs = importlib.import_module("imagecodecs")
+    except ImportError as error:
+        raise UserError(
+            f"{file} is a JPEG 2000 of grey with alpha of other than 8 bits, which takes pip install 'esc_arch[tiff]'."
+        ) from error
+    return np.asarray(codecs.jpeg2k_decode(data))
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -1,0 +1,94 @@
+"""Older formats, where Pillow decodes something else than was meant, or says nothing of what it decides."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import numpy as np
+
+from esc_arch.pictures.picture import Pixels
+
+_BMP_HEADER = 14  # bytes
+_SUN_HEADER, _SUN_PACKED, _SUN_RGB = 32, 2, 3  # bytes; types of file
+_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
+_GIF_SCREEN, _GIF_EXTENSION, _GIF_FRAME = 13, 0x21, 0x2C  # bytes of header and screen; what blocks begin with
+
+
+def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pixels:
+    """Put right what Pillow has decoded.
+
+    Args:
+        data: the file.
+        image_format: as in `esc_arch.pictures.formats.FORMATS`, or "DIB".
+        pixels: (H, W, C) uint8.
+        notes: gets a sentence where something was decided that might be missed.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if image_format == "XBM":  # a bit that is set is ink
+        return 255 - pixels
+    if image_format == "SUN" and data[12:16] == b"\0\0\0\x20":
+        return _sun_of_32_bits(data, notes)
+    if image_format == "GIF":
+        return _with_margin(data, pixels)
+    if image_format == "TGA":
+        return _with_alpha_of_tga(data, pixels)
+    if image_format in ("BMP", "DIB"):
+        start = _BMP_HEADER if image_format == "BMP" else 0
+        bits, compression = struct.unpack_from("<HI", data, start + 14)
+        if bits == 32 and compression == 0 and pixels.shape[2] == 3 and data[:2] == b"BM":
+            first = int.from_bytes(data[10:14], "little")
+            _note_fourth_byte(data[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4], notes)
+    return pixels
+
+
+def is_deep_sgi(data: bytes) -> bool:
+    """Tell whether an SGI has two bytes a channel, of which Pillow keeps one."""
+    return data[:2] == b"\x01\xda" and data[3:4] == b"\2"
+
+
+def _note_fourth_byte(fourth: bytes, notes: list[str]) -> None:
+    """Tell where the fourth byte of a pixel, which is said to be nothing, looks like alpha."""
+    if fourth and fourth.count(fourth[:1]) < len(fourth):
+        notes.append("the fourth byte of its pixels is not said to be alpha, and left")
+
+
+def _with_alpha_of_tga(data: bytes, pixels: Pixels) -> Pixels:
+    """Take a fourth byte as alpha, as most writers mean it, unless it is not declared and all would be transparent."""
+    declared = len(data) > 17 and data[17] & 15
+    return pixels if pixels.shape[2] != 4 or declared or pixels[..., 3].any() else pixels[..., :3]
+
+
+def _sun_of_32_bits(data: bytes, notes: list[str]) -> Pixels:
+    """Decode four bytes a pixel, of which the first is nothing and not the last (rasterfile(5))."""
+    width, height, _, _, kind, _, colours = struct.unpack_from(">7I", data, 4)
+    stored = data[_SUN_HEADER + colours :]
+    if kind == _SUN_PACKED:
+        stored = _RUN.sub(lambda run: run[2] * (run[1][0] + 1) if run[1] else b"\x80", stored)
+    if len(stored) < 4 * width * height:
+        raise ValueError("a part of the picture is missing")
+    parts = np.frombuffer(stored, np.uint8, 4 * width * height).reshape(height, width, 4)
+    _note_fourth_byte(parts[..., 0].tobytes(), notes)
+    return parts[..., [1, 2, 3] if kind == _SUN_RGB else [3, 2, 1]]
+
+
+def _with_margin(data: bytes, pixels: Pixels) -> Pixels:
+    """Make transparent what the only frame of a GIF leaves free of its screen, as browsers show it."""
+    position = _GIF_SCREEN + (3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+    while data[position] == _GIF_EXTENSION:
+        position += 2
+        while data[position]:
+            position += 1 + data[position]
+        position += 1
+    if data[position] != _GIF_FRAME:
+        return pixels
+    left, top, width, height = struct.unpack_from("<4H", data, position + 1)
+    covered = np.zeros((*pixels.shape[:2], 1), bool)
+    covered[top : top + height, left : left + width] = True
+    if covered.all():
+        return pixels
+    colours = 1 if pixels.shape[2] < 3 else 3
+    alpha = pixels[..., colours:] if pixels.shape[2] > colours else np.full_like(pixels[..., :1], 255)
+    return np.concatenate([pixels[..., :colours], alpha * covered], axis=2)

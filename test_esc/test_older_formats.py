@@ -1,0 +1,109 @@
+"""Older formats are read as they were meant, also where Pillow has it otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from odd_pictures import saved
+from PIL import Image
+from test_endings import encoded, noise, read
+
+from esc_arch.common.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("image_format", "name", "modes"),
+    [
+        ("TGA", "a.tga", ("L", "RGB", "RGBA")),
+        ("PCX", "a.pcx", ("L", "RGB")),
+        ("SGI", "a.sgi", ("L", "RGB", "RGBA")),
+        ("DDS", "a.dds", ("RGB", "RGBA")),
+        ("QOI", "a.qoi", ("RGB", "RGBA")),
+        ("ICO", "a.ico", ("RGBA",)),
+    ],
+)
+def test_older_formats(image_format: str, name: str, modes: tuple[str, ...]) -> None:
+    for mode in modes:
+        options = {"sizes": [(32, 32)]} if image_format == "ICO" else {}
+        image = Image.fromarray(noise(32, 32, 4 if mode == "RGBA" else 3)).convert(mode)
+        stream = io.BytesIO()
+        image.save(stream, image_format, **options)
+        expected = np.asarray(image)
+        found = read(stream.getvalue(), name).pixels
+        np.testing.assert_array_equal(found[..., 0] if expected.ndim == 2 else found, expected)
+
+
+def test_fourth_byte_of_tga() -> None:
+    """It is alpha, unless all would be transparent, as some programs leave it zero."""
+    pixels = noise(20, 30, 4)
+    pixels[..., 3] = 0
+    data = bytearray(encoded(pixels, "TGA", "RGBA"))
+    data[17] &= 0xF0
+    np.testing.assert_array_equal(read(bytes(data), "a.tga").pixels, pixels[..., :3])
+
+
+def test_ink_of_xbm() -> None:
+    """A bit that is set is black, the lowest bit of a byte is the leftmost pixel."""
+    bits = noise(5, 11) > 127
+    rows = "".join(f"0x{byte:02x}, " for byte in np.packbits(bits, axis=1, bitorder="little").ravel())
+    data = f"#define a_width 11\n#define a_height 5\nstatic char a_bits[] = {{\n{rows}}};\n".encode()
+    np.testing.assert_array_equal(read(data).pixels[..., 0], np.where(bits, 0, 255))
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
+@pytest.mark.parametrize("first", ["nothing", "something"])
+def test_sun_raster_of_32_bits(kind: int, first: str) -> None:
+    """The first byte of a pixel is nothing; types 0 and 1 are as they are, 2 packed, 3 in the order of RGB."""
+    pixels = np.repeat(noise(5, 4, 3), 2, axis=1)
+    pixels[0, 0] = 128  # which begins a run
+    padding = noise(5, 8, 1) if first == "something" else np.full((5, 8, 1), 7, np.uint8)
+    stored = np.concatenate([padding, pixels if kind == 3 else pixels[..., ::-1]], axis=2).tobytes()
+    if kind == 2:
+        stored = re.sub(
+            rb"(.)\1*",
+            lambda run: (
+                b"\x80" + bytes([len(run[0]) - 1]) + run[1] if len(run[0]) > 1 else run[0].replace(b"\x80", b"\x80\0")
+            ),
+            stored,
+            flags=re.DOTALL,
+        )
+    data = struct.pack(">8I", 0x59A66A95, 8, 5, 32, len(stored), kind, 0, 0) + stored
+    found = read(data)
+    np.testing.assert_array_equal(found.pixels, pixels)
+    assert any("fourth byte" in note for note in found.notes) == (first == "something")
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_frame_of_gif_that_does_not_fill_its_screen(transparent: bool) -> None:
+    """What it leaves free is transparent, as browsers show it."""
+    image = Image.fromarray(noise(6, 8, 3)).quantize(9)
+    options: dict[str, Any] = {"transparency": 3} if transparent else {}
+    data = bytearray(saved(image, "GIF", comment=b"said", **options))
+    alone = read(bytes(data)).pixels
+    struct.pack_into("<HH", data, 6, 20, 15)
+    frame = data.index(b"," + bytes(4) + struct.pack("<HH", 8, 6))
+    struct.pack_into("<HH", data, frame + 1, 4, 3)
+    found = read(bytes(data)).pixels
+    assert found.shape == (15, 20, 4)
+    np.testing.assert_array_equal(found[3:9, 4:12, : alone.shape[2]], alone)
+    found[3:9, 4:12, 3] = 0
+    assert not found[..., 3].any()
+
+
+@pytest.mark.parametrize("bits", [4, 12, 16])
+def test_deep_jpeg_2000_of_grey_with_alpha_is_told_or_read(bits: int) -> None:
+    data = bytearray(saved(Image.fromarray(noise(8, 9, 2)), "JPEG2000"))
+    start = data.index(b"\xff\x4f\xff\x51") + 40
+    assert data[start : start + 4] == b"\0\2\7\1"
+    data[start + 2] = data[start + 5] = bits - 1
+    if importlib.util.find_spec("imagecodecs"):
+        assert read(bytes(data)).pixels.shape == (8, 9, 2)
+    else:
+        with pytest.raises(UserError, match=r"grey with alpha of other than 8 bits, .*esc_arch\[tiff\]"):
+            read(bytes(data))
