@@ -11,7 +11,7 @@ from conftest import OPTIONS, option_file
 
 from esc_arch.checks.options import build_checked
 
-REAL = sorted(OPTIONS.glob("*_ESC_Real*.yml"))
+REAL = sorted(file for file in OPTIONS.glob("*_ESC_Real*.yml") if "_FB_" not in file.stem)
 LTE = sorted(OPTIONS.glob("*_ESC_LTE*.yml"))
 MSE = [file for file in REAL if file.stem.endswith("_mse")]
 GAN = [file for file in REAL if "_gan" in file.stem]
@@ -33,7 +33,10 @@ def parameters(opt: dict[str, Any]) -> int:
 
 def test_all_are_there() -> None:
     stages = ("_mse", "_gan")
-    expected = {f"train_ESC_Real_x4{stage}" for stage in (*stages, "_gan_without_vgg")} | {"test_ESC_Real_x4"}
+    expected = {f"train_ESC_Real_x4{stage}" for stage in (*stages, "_gan_without_vgg")} | {
+        "test_ESC_Real_x4",
+        "test_ESC_Real_FB_R48_x4",
+    }
     expected |= {f"train_ESC_RealM_x{scale}{stage}" for scale in (1, 2, 4) for stage in stages}
     expected |= {f"test_ESC_RealM_x{scale}" for scale in (1, 2, 4)}
     assert {file.stem for file in REAL} == expected
@@ -169,3 +172,24 @@ def test_flash_bias_continues_a_training_with_a_table(family_counts: dict[str, A
     assert opt["train"]["optim_g"].pop("lr") == 5e-5
     del first["path"]["pretrain_network_g"], first["network_g"]["attn_type"], first["train"]["optim_g"]["lr"]
     assert opt == {**first, "name": "train_ESC_FB_R48_x2_DIV2K"}
+
+
+@pytest.mark.parametrize(
+    ("file", "without", "count", "trained"),
+    [
+        ("test_ESC_FB_R48_x2", "test_ESC_x2", "ESC-FlashBias-R48", "train_ESC_FB_R48_x2_DIV2K"),
+        ("test_ESC_Real_FB_R48_x4", "test_ESC_Real_x4", "ESC-Real-FlashBias-R48", "train_ESC_Real_x4_gan"),
+    ],
+)
+def test_flash_bias_is_tested_as_the_table_is(
+    family_counts: dict[str, Any], file: str, without: str, count: str, trained: str
+) -> None:
+    opt, same, training = load(option_file(file)), load(option_file(without)), load(option_file(trained))
+    assert parameters(opt) == family_counts["params"][count][f"x{opt['scale']}"]
+    assert opt["path"].pop("pretrain_network_g") == f"experiments/{trained}/models/net_g_latest.pth"
+    if training["network_g"] != opt["network_g"]:  # a table is turned into factors
+        trained_network = build_checked(training["network_g"], "network_g")
+        build_checked(opt["network_g"], "network_g").load_state_dict(trained_network.state_dict(), strict=True)
+    assert (opt["network_g"].pop("flashbias_rank"), opt["network_g"].pop("attn_type")) == (48, "FlashBias")
+    del same["path"]["pretrain_network_g"], same["network_g"]["attn_type"]
+    assert opt == {**same, "name": file}

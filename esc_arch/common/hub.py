@@ -18,6 +18,7 @@ from esc_arch.common.whole_files import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 OTHER_WEIGHTS = "pytorch_model.bin"  # where a repository has no safetensors
+IN_PARTS = (WEIGHTS + ".index.json", OTHER_WEIGHTS + ".index.json")  # the same in several files
 NETWORK = "network"  # the entry of the configuration that names the class
 PREFIX = "hf:"
 CARD_TEMPLATE = """---
@@ -229,7 +230,7 @@ def configuration_beside(file: str) -> dict[str, Any]:
         UserError: the configuration is damaged.
     """
     config = os.path.join(os.path.dirname(file), CONFIG)
-    if os.path.basename(file) not in (WEIGHTS, OTHER_WEIGHTS) or not os.path.isfile(config):
+    if os.path.basename(file) not in (WEIGHTS, OTHER_WEIGHTS, *IN_PARTS) or not os.path.isfile(config):
         return {}
     try:
         with open(config, encoding="utf-8") as stream:

@@ -48,10 +48,8 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
     if "://" in given:
         raise UserError(f"{given} is an address; download the checkpoint and give its path.")
     if os.path.isdir(file):
-        return next(
-            (path for name in (hub.WEIGHTS, hub.OTHER_WEIGHTS) if os.path.isfile(path := os.path.join(file, name))),
-            file,
-        )
+        names_there = (hub.WEIGHTS, hub.OTHER_WEIGHTS, *hub.IN_PARTS)
+        return next((path for name in names_there if os.path.isfile(path := os.path.join(file, name))), file)
     if os.path.lexists(file):
         return file
     unknown = f"{given} is neither a file nor weights that come with this package ({', '.join(names) or 'none'})"

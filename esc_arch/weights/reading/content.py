@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from esc_arch.common.errors import UserError
+from esc_arch.weights.reading.in_parts import read_parts, require_whole
 from esc_arch.weights.reading.kinds import Kind, kind_of
 from esc_arch.weights.reading.pickle_scan import UnsupportedPickleError
 from esc_arch.weights.reading.torch_file import AGAIN, read_legacy, read_zip
@@ -16,7 +17,8 @@ def read_content(file: str) -> Any:
     """Read what a checkpoint holds, without running anything that a stranger may have put into it.
 
     Args:
-        file: path of a checkpoint: safetensors, or anything that `torch.save` wrote. Its suffix does not count.
+        file: path of a checkpoint: safetensors, anything that `torch.save` wrote, or the index of several files of
+            these kinds. Its suffix does not count.
 
     Returns:
         the content: tensors, containers and numbers. Other objects are `StandIn`s, and arrays `ArrayStandIn`s.
@@ -24,7 +26,11 @@ def read_content(file: str) -> Any:
     Raises:
         UserError: the file is missing, damaged, or something else.
     """
-    kind = kind_of(file)
+    require_whole(file)
+    return _read(file, kind_of(file))
+
+
+def _read(file: str, kind: Kind) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about protocols and storages, of no use to who has the file only
@@ -48,7 +54,23 @@ def _read_safetensors(file: str) -> Any:
     return load_file(file)
 
 
-READ = {Kind.SAFETENSORS: _read_safetensors, Kind.ZIP: read_zip, Kind.LEGACY: read_legacy}
+def _read_part(file: str) -> Any:
+    kind = kind_of(file)
+    if kind is Kind.INDEX:
+        raise UserError(f"{file} is named as a part of a checkpoint, but is an index; {AGAIN}.")
+    return _read(file, kind)
+
+
+def _read_index(file: str) -> Any:
+    return read_parts(file, _read_part)
+
+
+READ = {
+    Kind.SAFETENSORS: _read_safetensors,
+    Kind.ZIP: read_zip,
+    Kind.LEGACY: read_legacy,
+    Kind.INDEX: _read_index,
+}
 
 
 def _reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ import stat
 from enum import Enum
 
 from esc_arch.common.errors import UserError
+from esc_arch.weights.reading.in_parts import INDEX
 
 HEAD = 4096  # bytes that are looked at
 # the number that begins torch's format of before 1.6, as pickled by protocol 2 and later, and before
@@ -45,6 +46,7 @@ class Kind(Enum):
     SAFETENSORS = "safetensors"
     ZIP = "zip archive"
     LEGACY = "format of torch before 1.6"
+    INDEX = "index of a checkpoint in several files"
 
 
 def kind_of(file: str) -> Kind:
@@ -67,6 +69,8 @@ def kind_of(file: str) -> Kind:
     # a header that is too long, as damage makes it, is still one; but text may have a brace at the ninth place, too
     if head[8:9] == b"{" and not _is_text(head[:8]):
         return Kind.SAFETENSORS
+    if _is_text(head) and (b'"weight_map"' in head or file.endswith(INDEX)):
+        return Kind.INDEX
     what, advice = _other(head, size)
     raise UserError(f"{file} is {what}, not a checkpoint; {advice}.")
 
@@ -131,8 +135,6 @@ def _text(text: str) -> tuple[str, str]:
         return "a web page", "open the address in a browser and download the file itself"
     if start.startswith("<?xml") or start.startswith("<"):
         return "a text (XML), perhaps the answer of a server", "download the file itself"
-    if '"weight_map"' in text[:HEAD]:
-        return "the index of a checkpoint in several files", "put its parts into one file"
     if start.startswith(("{", "[")):
         return "a text (JSON), perhaps the answer of a server", "download the file itself"
     return "a text file", CHOOSE
