@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY, randomise, relative_difference
 
+import esc_arch
 from esc_arch.archs import ESC, ESCLTE, esc_lte_arch
 from esc_arch.upscale.array import upscale_image
 
@@ -229,6 +231,35 @@ def test_beyond_the_largest_trained_scale_cells_stay_as_they_are(size: tuple[int
     if size[1] > 48:
         unchanged = net(x, coord=coord, cell=cell).transpose(1, 2).reshape(1, 3, *size)
         assert relative_difference(unchanged, expected) > 1e-3
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(6, 1.5), (8, 2.0), (5, 1.25), (4, 1.0), (3, 1.0)])
+def test_published_function_beyond_the_largest_trained_scale(scale: int, factor: float) -> None:
+    """Each pixel by itself, in double precision, its cell being the published one times max(s / 4, 1)."""
+    net, image = network(), torch.rand(1, 3, 4, 5)
+    height, width = 4 * scale, 5 * scale
+    coord, cell = pixel_grid(1, height, width)
+    expected = slow_query(net, 2 * image - 1, coord, cell * factor).transpose(1, 2).reshape(1, 3, height, width)
+    assert relative_difference(net(image, size=(height, width)).double(), (expected + 1) / 2) <= 1e-5
+    if factor > 1:
+        other = slow_query(net, 2 * image - 1, coord, cell).transpose(1, 2).reshape(1, 3, height, width)
+        assert relative_difference(other, expected) > 1e-3
+
+
+@pytest.mark.parametrize("scale", [2, 6, 8])
+def test_the_authors_file_enlarges_by_the_published_function(tmp_path: Path, scale: int) -> None:
+    net = network()
+    file = tmp_path / "epoch-best.pth"
+    spec = {"name": "lte", "args": {"encoder_spec": {"name": "esc", "args": {"no_upsampling": True}}, "hidden_dim": 12}}
+    optimizer = {"name": "adam", "args": {"lr": 2e-4}, "sd": torch.optim.Adam(net.parameters()).state_dict()}
+    torch.save({"model": {**spec, "sd": net.state_dict()}, "optimizer": optimizer, "epoch": 1000}, file)
+    pixels = np.random.default_rng(scale).random((5, 4, 3), "float32")
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    coord, cell = pixel_grid(1, 5 * scale, 4 * scale)
+    colours = (slow_query(net, 2 * x - 1, coord, cell * max(scale / 4, 1)) + 1) / 2
+    expected = colours.reshape(5 * scale, 4 * scale, 3).clamp(0, 1).numpy()
+    for weights in (file, esc_arch.load(file)):
+        np.testing.assert_allclose(upscale_image(pixels, weights, scale=scale), expected, atol=1e-4)
 
 
 def test_pictures_are_enlarged_by_the_same_function_beyond_it() -> None:
