@@ -23,6 +23,9 @@ from esc_arch.common.whole_files import try_folder
 
 KINDS = {
     "lam": "which pixels of the input count for a window of the output (local attribution maps)",
+    "similarity": "how similar layers are to each other: CKA of features, cosine of attention maps",
+    "erf": "how far the pixels lie that change one pixel of the output (effective receptive field)",
+    "spectrum": "which frequencies live in the features of each layer",
 }
 SIDE = 64
 
@@ -43,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     for subject in subjects:
         if subject.untrained:
             print(f"{subject.label} is untrained: {subject.untrained}.")
+        if kind.OF_GRADIENTS:
+            subject.probe(gradients=True)
     job = kind.prepare(args, subjects, photographs)
     stem = stem_of(args.output, args.what)
     try_folder(os.path.dirname(stem) or ".")

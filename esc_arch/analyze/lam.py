@@ -23,8 +23,8 @@ SIGMA = 1.2  # of the published code
 SHARE = 0.9
 SPREAD = 2.0  # LQ pixels, of the Gaussian that makes an area of pixels
 COMPLETE = 0.01
-PICTURES = 1
 MODULES = ("captum",)
+OF_GRADIENTS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from esc_arch.weights.loading import identity_in, weights_file
 
 OPTION_FILES = (".yml", ".yaml")
 DEFAULT = "ESC_light_x4"
+PROBE = 32  # LQ pixels
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ class Subject:
                 "arguments of network_g agree."
             )
         return out[..., : self.scale * height, : self.scale * width]
+
+    def probe(self, gradients: bool = False) -> None:
+        """Run the network once on a small picture.
+
+        Args:
+            gradients: it must have gradients with respect to the picture.
+
+        Raises:
+            UserError: it cannot take one, enlarges by another factor than it says, or has no gradients.
+        """
+        side = -(-PROBE // self.window) * self.window
+        out = self(torch.full((1, 3, side, side), 0.5, device=self.device, requires_grad=gradients))
+        if gradients and not out.requires_grad:
+            raise UserError(f"{self.label} has no gradients, which this figure is made of; choose another network.")
 
 
 def read_subjects(named: list[str], weights: list[str], scale: int | None = None, device: str = "cpu") -> list[Subject]:

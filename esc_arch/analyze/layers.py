@@ -1,0 +1,279 @@
+"""The layers of a network, whatever it is, and the features behind each of them while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from esc_arch.analyze.networks import Subject
+from esc_arch.common.errors import UserError
+from esc_arch.fast import speedups
+from esc_arch.fast.speedups import Speedups
+from esc_arch.layers.block import ESCBlock
+
+Sizes = dict[int, tuple[int, int]]  # heights and widths of images within a network, by their number of pixels
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place in a network where features are looked at.
+
+    Attributes:
+        name: of the module that computes them.
+        module: whose input or output they are.
+        before: whether it is the input.
+    """
+
+    name: str
+    module: nn.Module
+    before: bool = False
+
+
+@dataclass
+class _Call:
+    """What went through a module the first time, and how often each had been changed in place when it ended."""
+
+    order: int
+    given: torch.Tensor | None
+    made: torch.Tensor | None
+
+    def __post_init__(self) -> None:
+        self.versions = [None if tensor is None else tensor._version for tensor in (self.given, self.made)]
+
+
+@dataclass
+class Features:
+    """The features of one picture.
+
+    Attributes:
+        images: (1, C, h, w) for each layer, in the order of the layers.
+    """
+
+    images: list[torch.Tensor] = field(default_factory=list)
+
+
+def find_layers(subject: Subject, pattern: str | None = None) -> list[Layer]:
+    """Find the layers of a network.
+
+    Of ESC and its relatives, each attention and each ConvAttn; of others, the modules of one class that run one
+    behind the other, the innermost of such chains: the transformer blocks of SwinIR, the residual blocks of EDSR. What
+    is looked at is the residual stream behind each.
+
+    Args:
+        subject: the network.
+        pattern: names of modules as `fnmatch` reads them, whose outputs are taken instead.
+
+    Returns:
+        the layers, in the order in which they run.
+
+    Raises:
+        UserError: none or only one is found.
+    """
+    if pattern is not None:
+        calls, _ = _calls(subject)
+        named = dict(subject.network.named_modules())
+        layers = [Layer(name, named[name]) for name in calls if name and fnmatchcase(name, pattern)]
+        if len(layers) < 2:
+            raise UserError(
+                f"--layers: {pattern!r} names {len(layers)} of the modules that run in {subject.label}; give a pattern "
+                "of at least two, as network.named_modules() calls them."
+            )
+        return layers
+    layers = _of_esc(subject.network) or _chained(subject)
+    if len(layers) < 2:
+        raise UserError(
+            f"No layers that run one behind the other were found in {subject.label}; name them by --layers."
+        )
+    return layers
+
+
+def _of_esc(network: nn.Module) -> list[Layer]:
+    """Place a layer behind each attention and each ConvAttn, where the residual stream enters the next one."""
+    layers = []
+    for name, block in network.named_modules():
+        if isinstance(block, ESCBlock):
+            mixers = [f"{name}.attn", *(f"{name}.pconvs.{number}" for number in range(len(block.pconvs)))]
+            entries = [*block.lns, block.ln_out]
+            layers += [Layer(mixer, entry, before=True) for mixer, entry in zip(mixers, entries, strict=True)]
+    return layers
+
+
+def _calls(subject: Subject) -> tuple[dict[str, _Call], Sizes]:
+    """Run a network once and note what goes through its modules, in the order in which they end."""
+    calls: dict[str, _Call] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if name not in calls:
+                calls[name] = _Call(len(calls), _tensor(inputs), _tensor(output))
+
+        handles.append(module.register_forward_hook(note))
+
+    for name, module in subject.network.named_modules():
+        watch(name, module)
+    try:
+        with torch.no_grad(), speedups.use(Speedups.none()), _measured(subject.network) as sizes:
+            subject.probe()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls, sizes
+
+
+@contextmanager
+def _measured(network: nn.Module) -> Iterator[Sizes]:
+    """Note the heights and widths of the images within a network."""
+    sizes: Sizes = {}
+
+    def measure(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        height, width = inputs[0].shape[-2:]
+        sizes[height * width] = (height, width)
+
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_pre_hook(measure) for module in convolutions]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _chained(subject: Subject) -> list[Layer]:
+    calls, sizes = _calls(subject)
+    modules = dict(subject.network.named_modules())
+    groups: list[list[str]] = []
+    apart: list[list[str]] = []  # of one class, but something is computed between them
+    for parent, container in modules.items():
+        classes: dict[type, list[str]] = {}
+        for child, module in container.named_children():
+            name = f"{parent}.{child}" if parent else child
+            if name in calls and _is_composite(module) and _keeps_shape(calls[name], sizes):
+                classes.setdefault(type(module), []).append(name)
+        for names in classes.values():
+            names.sort(key=lambda name: calls[name].order)
+            links = sum(_follows(calls[before], calls[after]) for before, after in pairwise(names))
+            if len(names) > 1:
+                (groups if 2 * links >= len(names) - 1 else apart).append(names)
+    inner = _innermost(groups)
+    if not inner and apart:
+        largest = max(len(names) for names in apart)
+        inner = [next(names for names in apart if len(names) == largest)]
+    if not inner:
+        inner = [
+            [
+                name
+                for name, module in modules.items()
+                if isinstance(module, nn.Conv2d) and name in calls and _keeps_shape(calls[name], sizes)
+            ]
+        ]
+    found = sorted((name for names in inner for name in names), key=lambda name: calls[name].order)
+    return [Layer(name, modules[name]) for name in found]
+
+
+def _innermost(groups: list[list[str]]) -> list[list[str]]:
+    """Leave out the groups within whose members there is another one."""
+
+    def holds_another(names: list[str]) -> bool:
+        return any(other is not names and other[0].startswith(f"{name}.") for name in names for other in groups)
+
+    return [names for names in groups if not holds_another(names)]
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
+
+
+def _keeps_shape(call: _Call, sizes: Sizes) -> bool:
+    """Whether a module turns an image into one of the same shape."""
+    if call.given is None or call.made is None or call.given.shape != call.made.shape:
+        return False
+    return _image(call.made, sizes) is not None
+
+
+def _follows(before: _Call, after: _Call) -> bool:
+    """Whether one module takes just what another has made."""
+    assert before.made is not None and after.given is not None
+    return before.made.data_ptr() == after.given.data_ptr() and before.versions[1] == after.versions[0]
+
+
+def _tensor(value: Any) -> torch.Tensor | None:
+    """The first tensor of a module's inputs or outputs, None where there is none."""
+    if isinstance(value, torch.Tensor):
+        return value
+    return next((part for part in value if isinstance(part, torch.Tensor)), None) if isinstance(value, tuple) else None
+
+
+@contextmanager
+def watched(subject: Subject, layers: Sequence[Layer]) -> Iterator[Features]:
+    """Keep the features behind layers while the network runs once within this block, by the plain definitions."""
+    features = Features()
+    kept: dict[int, torch.Tensor] = {}
+    handles = []
+
+    def place(number: int, layer: Layer) -> None:
+        def before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            kept.setdefault(number, _required(inputs, layer))
+
+        def after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+            kept.setdefault(number, _required(output, layer))
+
+        module = layer.module
+        handles.append(
+            module.register_forward_pre_hook(before) if layer.before else module.register_forward_hook(after)
+        )
+
+    for number, layer in enumerate(layers):
+        place(number, layer)
+    try:
+        with speedups.use(Speedups.none()), _measured(subject.network) as sizes:
+            yield features
+    finally:
+        for handle in handles:
+            handle.remove()
+    features.images = [as_image(kept[number], sizes, layer.name) for number, layer in enumerate(layers)]
+
+
+def _required(value: Any, layer: Layer) -> torch.Tensor:
+    tensor = _tensor(value)
+    if tensor is None:
+        raise UserError(f"--layers: {layer.name} hands on no tensor; name other modules.")
+    return tensor.detach()
+
+
+def as_image(tensor: torch.Tensor, sizes: Sizes, name: str) -> torch.Tensor:
+    """Turn features into an image.
+
+    Args:
+        tensor: (1, C, h, w), (1, h, w, C), or tokens (1, h * w, C).
+        sizes: of the images within the network.
+        name: of the layer.
+
+    Returns:
+        (1, C, h, w).
+
+    Raises:
+        UserError: it is nothing of the kind.
+    """
+    image = _image(tensor, sizes)
+    if image is None:
+        raise UserError(f"What {name} computes, {tuple(tensor.shape)}, is no image; choose other modules by --layers.")
+    return image
+
+
+def _image(tensor: torch.Tensor, sizes: Sizes) -> torch.Tensor | None:
+    known = set(sizes.values())
+    if tensor.dim() == 4 and tuple(tensor.shape[2:]) in known:
+        return tensor
+    if tensor.dim() == 4 and tuple(tensor.shape[1:3]) in known:
+        return tensor.permute(0, 3, 1, 2)
+    if tensor.dim() == 3 and tensor.shape[1] in sizes:
+        return tensor.transpose(1, 2).unflatten(2, sizes[tensor.shape[1]])
+    return None
