@@ -188,7 +188,9 @@ def _innermost(groups: list[list[str]]) -> list[list[str]]:
 
 
 def _is_composite(module: nn.Module) -> bool:
-    return any(True for _ in module.children())
+    """Whether a module may be a layer: it is made of others, and more than a sequence of single operations."""
+    children = list(module.children())
+    return any(map(_is_composite, children)) if type(module) is nn.Sequential else bool(children)
 
 
 def _keeps_shape(call: _Call, sizes: Sizes) -> bool:
@@ -200,7 +202,8 @@ def _keeps_shape(call: _Call, sizes: Sizes) -> bool:
 
 def _follows(before: _Call, after: _Call) -> bool:
     """Whether one module takes just what another has made."""
-    assert before.made is not None and after.given is not None
+    assert before.made is not None
+    assert after.given is not None
     return before.made.data_ptr() == after.given.data_ptr() and before.versions[1] == after.versions[0]
 
 
