@@ -213,6 +213,16 @@ def read_compare(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row.problems for row in rows if row.problems] == []
 
 
+def run_web(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but waiting for visitors."""
+    pytest.importorskip("gradio")
+    from esc_arch.web import __main__ as web
+    from esc_arch.web import server
+
+    monkeypatch.setattr(server, "serve", lambda app, listening: None)
+    web.main([*args, "--port", "0"])
+
+
 def read_benchmark(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from esc_arch.benchmark import __main__ as benchmark
 
@@ -233,6 +243,7 @@ MODULES: dict[str, Callable[[Command, pytest.MonkeyPatch], None]] = {
     "esc_arch.export": run_export,
     "esc_arch.compare": read_compare,
     "esc_arch.benchmark": read_benchmark,
+    "esc_arch.web": run_web,
 }
 
 

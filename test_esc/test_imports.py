@@ -11,7 +11,7 @@ import pytest
 import esc_arch
 
 PACKAGE = Path(esc_arch.__file__).parent
-TOOLS = {"analyze", "upscale", "export", "compare", "benchmark", "prepare", "report"}
+TOOLS = {"analyze", "upscale", "export", "compare", "benchmark", "prepare", "report", "web"}
 # what each room imports of the others; every room may import itself, and `common` and `errors` are everyone's
 MAY_IMPORT: dict[str, set[str]] = {
     "layers": set(),
@@ -82,11 +82,16 @@ def test_rooms_know_no_others(importer: str) -> None:
 
 
 def test_nothing_imports_a_tool() -> None:
-    """But the tool itself, so that its folder can be deleted; the package names `upscale_image` on first use."""
+    """But the tool itself, so that its folder can be deleted; the package names `upscale_image` on first use.
+
+    The page in the browser is a face of `upscale`, and calls what that gives to everybody.
+    """
     for name in MODULES:
         tools = {other for other in imported(name) if room(other) in TOOLS and room(other) != room(name)}
         if name == "esc_arch":
             tools -= {"esc_arch.upscale.array"}
+        if room(name) == "web":
+            tools -= {"esc_arch.upscale"}
         assert not tools, f"{name} imports {', '.join(sorted(tools))}"
 
 

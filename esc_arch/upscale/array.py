@@ -62,7 +62,7 @@ def upscale_image(
     flat = image.ndim == 2
     # a copy: numpy calls an axis of one pixel contiguous, whatever its stride, and torch refuses those below zero
     pixels = np.array(image[..., None] if flat else image, _computed_as(image.dtype), order="C")
-    wanted = _wanted(scale, size, longest)
+    wanted = wanted_size(scale, size, longest)
     enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale, window=window)
     enlarged = enlarge_to(pixels, enlarger, target_of(enlarger, wanted, pixels.shape[:2]), tile)
     if image.dtype == bool:
@@ -70,7 +70,7 @@ def upscale_image(
     return (enlarged[..., 0] if flat else enlarged).astype(image.dtype, copy=False)
 
 
-def _wanted(scale: float | None, size: tuple[int | None, int | None] | None, longest: int | None) -> Size:
+def wanted_size(scale: float | None, size: tuple[int | None, int | None] | None, longest: int | None) -> Size:
     """Return what was asked for, or raise ValueError where it is no size, or several."""
     if sum(value is not None for value in (scale, size, longest)) > 1:
         raise ValueError("give one of scale, size and longest")

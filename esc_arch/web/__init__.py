@@ -1,0 +1,1 @@
+"""Enlarging pictures in a browser: `python -m esc_arch.web`."""
