@@ -16,7 +16,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
-from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_grey_with_alpha, read_belongings
+from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_deep_jpeg2000, read_belongings
 from esc_arch.pictures.metadata import (
     PHOTOSHOP,
     clean_exif,
@@ -28,13 +28,18 @@ from esc_arch.pictures.metadata import (
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
 from esc_arch.pictures.older import is_deep_sgi, mend
-from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
 from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
+_JPEG_KINDS = {
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
+    0xF7: "a JPEG-LS picture",
+}
+_JPEG_HEAD = 2**24  # bytes that hold all that stands before the pixels
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
 
 
@@ -78,6 +83,9 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         UserError: a library is missing, the picture is an animation, or has another range of numbers.
         Exception: it is damaged.
     """
+    if image_format == "JPEG" and (kind := _kind_of_jpeg(stream.read(_JPEG_HEAD))):
+        raise UserError(f"{file} is {kind}, which is not read; make a PNG of it, or leave it out.")
+    stream.seek(0)
     if image_format == "WEBP":
         stream = io.BytesIO(with_true_length(stream.read()))
     with open_image(file, stream, image_format) as image:
@@ -122,16 +130,15 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             image, profile = to_srgb(image, profile), None
         if image_format == "HEIF" and deep > 8:
             pixels = decode_deep_heif(data, deep)
-        elif bits != 8 and image.mode == "LA":
-            pixels = stretch_whole(decode_grey_with_alpha(file, data), 2**bits - 1)
-        elif bits == 8 or image.mode not in ("L", "RGB", "RGBA", "I;16"):
+        elif bits < 8:  # which Pillow keeps in the upper bits, and OpenCV cuts
+            pixels = stretch_whole(plain_pixels(image) >> (8 - bits), 2**bits - 1)
+        elif bits > 8 and image.mode in ("L", "LA", "RGB", "RGBA", "I;16"):  # which Pillow cuts to 8 bits or spoils
+            pixels = stretch_whole(decode_deep_jpeg2000(file, data), 2**bits - 1)
+        else:
             pixels = plain_pixels(image)
             if deep > 8 and pixels.dtype == np.uint8:
                 notes.append(f"its {deep} bits are reduced to 8, which is all that its decoder gives")
             pixels = mend(data, image_format, pixels, notes)
-        else:  # which Pillow cuts to 8 bits, without a word
-            stream.seek(0)
-            pixels = stretch_whole(decode_deep(stream.read()), 2**bits - 1)
         pixels, profile = fit_profile(turn_upright(pixels, turn), profile)
         return Picture(
             pixels,
@@ -170,6 +177,23 @@ def plain_pixels(image: Image.Image) -> Pixels:
         image = image.convert("RGBA" if transparent else "RGB")
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _kind_of_jpeg(data: bytes) -> str | None:
+    """Say what a JPEG is whose pixels are coded in a way that is not decoded here (ITU-T T.81, table B.1; T.87)."""
+    position = 2
+    while position + 5 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        bits = data[position + 4]
+        if marker in _JPEG_KINDS:
+            return _JPEG_KINDS[marker]
+        if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):
+            return f"a JPEG of {bits} bits" if bits != 8 else None
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
 
 
 def _resolution(image: Image.Image) -> Resolution | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Pixels
 
 EXIF = bytes.fromhex("4a706754696666457869662d3e4a5032")  # "JpgTiffExif->JP2"
@@ -73,26 +75,31 @@ def bits_of_channel(data: bytes) -> int:
     return bits.pop()
 
 
-def decode_grey_with_alpha(file: str, data: bytes) -> Pixels:
-    """Decode grey with alpha of other than 8 bits, which Pillow spoils and OpenCV does not take.
+def decode_deep_jpeg2000(file: str, data: bytes) -> Pixels:
+    """Decode more than 8 bits per channel, by OpenCV, or what that does not take (grey with alpha) by imagecodecs.
 
     Args:
         file: its name, for messages.
         data: the file.
 
     Returns:
-        (H, W, 2), as stored.
+        (H, W, 1 to 4), as stored.
 
     Raises:
         UserError: the library is missing.
+        ValueError: the file is damaged.
     """
+    with suppress(ValueError):
+        return decode_deep(data)
     try:
         codecs = importlib.import_module("imagecodecs")
     except ImportError as error:
         raise UserError(
-            f"{file} is a JPEG 2000 of grey with alpha of other than 8 bits, which takes pip install 'esc_arch[tiff]'."
+            f"{file} is a JPEG 2000 of a kind that OpenCV does not decode (grey with alpha of more than 8 bits, for "
+            "instance), or damaged; try it with pip install 'esc_arch[tiff]'."
         ) from error
-    return np.asarray(codecs.jpeg2k_decode(data))
+    pixels = np.asarray(codecs.jpeg2k_decode(data))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

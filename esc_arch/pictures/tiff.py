@@ -50,6 +50,8 @@ _STATED_BY = " (tags SMinSampleValue, SMaxSampleValue)"
 _DESCRIPTION = 270  # a tag
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples
 _MOST_SAMPLES = 32
+_ALWAYS_YCBCR = (33003, 33004)  # compressions, of JPEG 2000 by Aperio and libvips, whatever is said of the colours
+_CONVERTED = (6, 7, 34892, 50001)  # compressions, of JPEG and WebP, whose decoders give RGB of YCbCr
 _CLASSIC_HEADS, _BIG = {b"II": b"II*\0\0\0\0\0", b"MM": b"MM\0*\0\0\0\0"}, 43
 
 
@@ -264,14 +266,29 @@ def _decode_elsewhere(
             f"{file} is a TIFF compressed by {name}, which cannot be read{because} without pip install "
             "'esc_arch[tiff]'."
         )
+    if 0 in page.databytecounts:  # tifffile would fill it with zeros
+        raise ValueError("a part of the picture is missing")
     samples = np.moveaxis(page.asarray(squeeze=False)[:, 0], 0, -2)  # (H, W, planes, samples)
     samples = samples.reshape(*samples.shape[:2], -1)
-    if photometric == YCBCR:  # tifffile converts it
+    if photometric == YCBCR and page.compression not in _CONVERTED or page.compression in _ALWAYS_YCBCR:
+        samples = _rgb_of_ycbcr(file, samples)
+    if photometric == YCBCR:
         photometric = RGB
     if photometric not in _COLOURS:
         raise UserError(f"{file} has colours of the kind {photometric} of TIFF, which is not read; convert it to PNG.")
     pixels, profile = _meaning(file, page, photometric, profile, samples)
     return turn_upright(pixels, tag_number(page, 274, 1)), profile
+
+
+def _rgb_of_ycbcr(file: str, samples: Pixels) -> Pixels:
+    """Convert brightness and colour differences of the whole range of their numbers (TIFF 6.0, section 21)."""
+    if samples.dtype.kind != "u" or samples.dtype.itemsize > 2 or samples.shape[2] < len("RGB"):
+        raise UserError(f"{file} has YCbCr of {samples.dtype}, which is not read; convert it to RGB.")
+    whole = np.iinfo(samples.dtype).max
+    y = samples[..., 0].astype(np.float32)
+    blue, red = (samples[..., index].astype(np.float32) - (whole + 1) // 2 for index in (1, 2))
+    rgb = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)
+    return np.concatenate([rgb.round().clip(0, whole).astype(samples.dtype), samples[..., 3:]], axis=2)
 
 
 def _exif(stream: BinaryIO, page: tifffile.TiffPage) -> bytes:
