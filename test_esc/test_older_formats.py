@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import struct
@@ -13,8 +12,6 @@ import pytest
 from odd_pictures import saved
 from PIL import Image
 from test_endings import encoded, noise, read
-
-from esc_arch.common.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -94,16 +91,3 @@ def test_frame_of_gif_that_does_not_fill_its_screen(transparent: bool) -> None:
     np.testing.assert_array_equal(found[3:9, 4:12, : alone.shape[2]], alone)
     found[3:9, 4:12, 3] = 0
     assert not found[..., 3].any()
-
-
-@pytest.mark.parametrize("bits", [4, 12, 16])
-def test_deep_jpeg_2000_of_grey_with_alpha_is_told_or_read(bits: int) -> None:
-    data = bytearray(saved(Image.fromarray(noise(8, 9, 2)), "JPEG2000"))
-    start = data.index(b"\xff\x4f\xff\x51") + 40
-    assert data[start : start + 4] == b"\0\2\7\1"
-    data[start + 2] = data[start + 5] = bits - 1
-    if importlib.util.find_spec("imagecodecs"):
-        assert read(bytes(data)).pixels.shape == (8, 9, 2)
-    else:
-        with pytest.raises(UserError, match=r"grey with alpha of other than 8 bits, .*esc_arch\[tiff\]"):
-            read(bytes(data))

@@ -145,6 +145,39 @@ def test_tiff_of_imagecodecs(compression: str, dtype: str, orientation: int, tmp
     assert np.abs(found.pixels.astype(int) - expected).max() <= (257 if dtype == "uint16" else 1)
 
 
+@pytest.mark.parametrize(("code", "photometric"), [(33003, 2), (33004, 2), (34712, 6)])
+def test_ycbcr_that_no_decoder_converts(code: int, photometric: int, tmp_path: Path) -> None:
+    """Slides of Aperio and TIFFs of libvips in JPEG 2000, which at times say that they are RGB."""
+    pytest.importorskip("imagecodecs")
+    stored = np.asarray(Image.fromarray(BLOCKS).convert("YCbCr"))
+    arguments = {"reversible": True, "level": 0, "mct": False}
+    stream = io.BytesIO()
+    tags = [(530, "H", 2, (1, 1), True)]  # nothing is sampled coarsely
+    tifffile.imwrite(
+        stream, stored, photometric="rgb", compression="jpeg2000", compressionargs=arguments, extratags=tags
+    )
+    data = stream.getvalue()
+    for tag, before, after in ((259, 34712, code), (262, 2, photometric)):
+        entry, changed = (struct.pack("<HHIHH", tag, 3, 1, value, 0) for value in (before, after))
+        assert data.count(entry) == 1
+        data = data.replace(entry, changed)
+    (tmp_path / "a.tif").write_bytes(data)
+    found = read_picture(str(tmp_path / "a.tif"), LIMIT).pixels
+    assert np.abs(found.astype(int) - BLOCKS).max() <= 2
+
+
+def test_strips_without_content(tmp_path: Path) -> None:
+    pytest.importorskip("imagecodecs")
+    tifffile.imwrite(tmp_path / "a.tif", BLOCKS, photometric="rgb", compression="jpeg2000", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        place = tiff.pages.first.tags[279].offset + 8
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place : place + 4] = bytes(4)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UserError, match="a part of the picture is missing"):
+        read_picture(str(tmp_path / "a.tif"), LIMIT)
+
+
 def test_without_imagecodecs_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     stream = io.BytesIO()

@@ -44,6 +44,10 @@ def jpeg_of_12_bits() -> bytes:
     return bytes(data)
 
 
+def jpeg_coded_by(marker: int) -> bytes:
+    return saved(IMAGE, "JPEG", comment=b"said").replace(b"\xff\xc0", bytes((0xFF, marker)))
+
+
 REFUSED = {
     "gif animation": (saved(IMAGE, "GIF", **ANIMATION), "is an animation of 2 frames"),
     "png animation": (saved(IMAGE, "PNG", **ANIMATION), "is an animation of 2 frames"),
@@ -61,7 +65,10 @@ REFUSED = {
     "complex": (tiff(np.zeros((8, 8), "c8")), "samples of 64 bits of format 6"),
     "bands": (tiff(np.zeros((8, 8, 5), np.uint8), photometric="minisblack", planarconfig="contig"), "has 5 channels"),
     "sensor": (tiff(np.zeros((8, 8), np.uint16), photometric=32803), "the raw data of a camera's sensor"),
-    "12 bits": (jpeg_of_12_bits(), "12-bit"),
+    "12 bits": (jpeg_of_12_bits(), "is a JPEG of 12 bits"),
+    "lossless JPEG": (jpeg_coded_by(0xC3), "is a lossless JPEG"),
+    "hierarchical JPEG": (jpeg_coded_by(0xC5), "is a hierarchical JPEG"),
+    "JPEG-LS": (jpeg_coded_by(0xF7), "is a JPEG-LS picture"),
     "OpenEXR": (b"v/1\x01" + bytes(60), "is OpenEXR, light without a stated range"),
     "HDR": (b"#?RADIANCE\n" + bytes(60), "is Radiance HDR, light without a stated range"),
     "drawing": (b'  <svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing"),

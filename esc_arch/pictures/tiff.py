@@ -270,7 +270,7 @@ def _decode_elsewhere(
         raise ValueError("a part of the picture is missing")
     samples = np.moveaxis(page.asarray(squeeze=False)[:, 0], 0, -2)  # (H, W, planes, samples)
     samples = samples.reshape(*samples.shape[:2], -1)
-    if photometric == YCBCR and page.compression not in _CONVERTED or page.compression in _ALWAYS_YCBCR:
+    if (photometric == YCBCR and page.compression not in _CONVERTED) or page.compression in _ALWAYS_YCBCR:
         samples = _rgb_of_ycbcr(file, samples)
     if photometric == YCBCR:
         photometric = RGB
