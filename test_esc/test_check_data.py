@@ -62,6 +62,18 @@ def test_pictures_that_are_cut_off(tmp_path: Path, suffix: str) -> None:
     assert findings.faults == {str(half): "is damaged or cut off"}
 
 
+def test_pictures_that_opencv_does_not_read_are_no_damaged_ones(tmp_path: Path) -> None:
+    floats = tmp_path / "float.tif"
+    assert cv2.imwrite(str(floats), picture(16, 16).astype(np.float32) / 255)
+    icon = tmp_path / "a.ico"
+    Image.new("RGB", (16, 16)).save(icon)
+    faults = decode_files([str(floats), str(icon)], "x").faults
+    assert faults == {
+        str(floats): "holds values of the type float32, which training does not read: convert it to 8 or 16 bits",
+        str(icon): "is whole, but of a kind of ICO that OpenCV, which training reads with, does not: convert it",
+    }
+
+
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_jpegs_that_are_damaged_inside(tmp_path: Path, progressive: int) -> None:
     """OpenCV gives a picture all the same, and says it on the terminal only: the second half is missing."""
@@ -242,11 +254,32 @@ def spoil_key(folder: Path) -> None:
         transaction.put(b"q1", transaction.pop(b"p1"))
 
 
+def twice(folder: Path) -> None:
+    meta = folder / "meta_info.txt"
+    meta.write_text(meta.read_text() * 2)
+
+
+def renamed(folder: Path) -> None:
+    """A database of other keys, which is whole."""
+    import lmdb
+
+    meta = folder / "meta_info.txt"
+    meta.write_text(meta.read_text().replace("p0.", "q0."))
+    with lmdb.open(str(folder)) as database, database.begin(write=True) as transaction:
+        transaction.put(b"q0", transaction.pop(b"p0"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (spoil_value, "p1 is no picture that OpenCV can read"),
         (spoil_key, r"holds b'q1', which meta_info.txt does not list"),
+        (lambda folder: (folder / "data.mdb").write_bytes(b""), r"data\.mdb is empty"),
+        (lambda folder: cut(folder / "data.mdb"), r"data\.mdb is truncated"),
+        (lambda folder: (folder / "data.mdb").write_bytes(bytes(1 << 14)), r"HR\.lmdb is damaged"),
+        (lambda folder: (folder / "meta_info.txt").unlink(), r"meta_info\.txt is missing"),
+        (twice, "lists p0 twice"),
+        (renamed, "q0 has no LQ, p0 of dataroot_lq has no GT; the keys of both LMDBs must be the same"),
     ],
 )
 def test_lmdb(tiny_data: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
@@ -292,6 +325,73 @@ def test_pictures_without_a_partner_and_links_to_nowhere(tmp_path: Path) -> None
     os.symlink(tmp_path / "nowhere.png", tmp_path / "gt" / "q.png")
     with pytest.raises(UserError, match=r"datasets:train:dataroot_gt: a link leads nowhere: .*q\.png"):
         check_dataset(section, "datasets:train")
+
+
+def test_partners_of_other_names_come_with_advice(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    for file in list((tmp_path / "lq").iterdir()):
+        file.rename(file.with_name(f"{file.stem}x2.png"))
+    with pytest.raises(UserError, match=r"p0\.png has no LQ p0\.png.*; set filename_tmpl to '\{\}x2'\."):
+        check_dataset(section, "datasets:train")
+    assert check_dataset({**section, "filename_tmpl": "{}x2"}, "datasets:train").count == 3
+    for file in list((tmp_path / "lq").iterdir()):
+        save(file.with_name(file.name.replace("x2.png", ".bmp")), picture(24, 20))
+        file.unlink()
+    with pytest.raises(UserError, match=r"LQ must have the suffix of its GT, so convert .* RealESRGANPairedDataset"):
+        check_dataset(section, "datasets:train")
+    (tmp_path / "list.txt").write_text("".join(f"p{index}.png,p{index}.bmp\n" for index in range(3)))
+    section.update(type="RealESRGANPairedDataset", meta_info=str(tmp_path / "list.txt"))
+    assert check_dataset(section, "datasets:train").count == 3
+    (tmp_path / "list.txt").write_text("p0.png (48,40,3)\n")
+    with pytest.raises(UserError, match=r"write GT and LQ in each line, as in 'a\.png, b\.png'\.$"):
+        check_dataset(section, "datasets:train")
+
+
+def test_folders_of_images_below_an_empty_root_are_named(tmp_path: Path) -> None:
+    section = pairs(tmp_path)
+    for folder in ("gt", "lq"):
+        (tmp_path / folder / "more").mkdir()
+        for file in (tmp_path / folder).glob("*.png"):
+            file.rename(tmp_path / folder / "more" / file.name)
+    with pytest.raises(UserError, match=r"gt holds no images, but those in .*gt/more; name these\.$"):
+        check_dataset(section, "datasets:train")
+
+
+def test_lists_in_other_encodings_and_with_repetitions(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    section = pairs(tmp_path, meta_info_file=str(listed))
+    listed.write_bytes("p0.png\r\np1.png (48,40,3) 1\r\np0.png\r\n".encode("utf-16"))
+    found = check_dataset(section, "datasets:train")
+    assert found.count == 3
+    assert found.notes == [f"datasets:train: {listed} lists images more than once: 3 lines name 2 images."]
+    for content in (b"p\xe9.png\n", b"p0\0.png\n"):
+        listed.write_bytes(content)
+        with pytest.raises(UserError, match=r"datasets:train: .*list\.txt is no text"):
+            check_dataset(section, "datasets:train")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    import tqdm
+
+    made: list[Any] = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            made.append(options)
+            super().__init__(*args, **{**options, "disable": not terminal})
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(decoding, "SILENCE", 0)
+    monkeypatch.setattr(decoding, "GROUP", 2)
+    section = pairs(tmp_path)
+    check_dataset(section, "datasets:train")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "are decoded" in line]
+    counts = [2, 4]
+    assert lines == ([] if terminal else [f"{n} of 6 images of datasets:train are decoded." for n in counts])
+    assert made[0]["disable"] is None  # tqdm finds out itself
 
 
 def test_options_that_the_data_set_misses(tmp_path: Path) -> None:

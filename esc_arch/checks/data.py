@@ -14,15 +14,18 @@ import numpy as np
 import torch
 
 from esc_arch.bridge import shared_lmdb
+from esc_arch.checks.clips import CLIPS, frames_of
 from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
 from esc_arch.checks.lmdb import check_lmdb, show
 from esc_arch.checks.names import check_registered
+from esc_arch.checks.partners import ROOTS, check_keys, unpaired
+from esc_arch.checks.parts import first_line
 from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError, some
 from esc_arch.pictures.formats import format_of
 
 Options = dict[str, Any]
-ROOTS = ("dataroot_gt", "dataroot_lq")
+RGB = 3  # channels
 ADVICE = "prepare the data as datasets/README.md says"
 
 
@@ -44,7 +47,7 @@ class Checked:
     has_gt: bool = True
     lq: Size | None = None
     gt: Size | None = None
-    channels: int = 3
+    channels: int = RGB
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,12 +89,16 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
             _check_root(folder, f"{where}:{root}", backend)
             if backend == "lmdb":
                 sizes[root] = check_lmdb(folder, f"{where}:{root}", decode)
-    built, count = _build(dataset, where)
-    paths = getattr(built, "paths", None)
+    if len(sizes) == len(ROOTS) and kind in PAIRED:
+        check_keys(sizes, where)
+    # clips are decoded before they are kept in memory
+    is_cached = kind in CLIPS and dataset.get("cache_data")
+    built, count = _build({**dataset, "cache_data": False} if is_cached else dataset, where)
+    paths: Any = frames_of(dataset, built) if kind in CLIPS else getattr(built, "paths", None)
     if not isinstance(paths, list):
-        return Checked(count)  # of clips
+        return Checked(count)  # of somebody's own
     found = _sizes_of(paths, sizes, decode, where)
-    if found is not None and kind in PAIRED:
+    if found is not None and (kind in PAIRED or (kind in CLIPS and not sizes)):
         _check_pairs(dataset, paths, found, where)
     elif found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
         for path in paths:
@@ -100,11 +107,15 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
         stack.enter_context(_as_before())
         for root in sizes:
             stack.enter_context(shared_lmdb.opened(dataset[root]))  # closed again, as it was
+        if is_cached and decode:
+            built, _ = _build(dataset, where)
         item = _first_item(built, dataset, where) if decode else {}
     has_gt = "gt" in item if decode else kind != "SingleImageDataset"
     lq, gt = _image_size(item, "lq"), _image_size(item, "gt")
-    channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else 3
-    notes = [] if sizes else _left_below(dataset, paths, where)
+    if kind in CLIPS:
+        return Checked(count, channels=item["lq"].shape[-3] if decode else RGB)
+    channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else RGB
+    notes = [*([] if sizes else _left_below(dataset, paths, where)), *_repeated(dataset, paths, where)]
     return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels, notes)
 
 
@@ -118,14 +129,28 @@ def _left_below(dataset: Options, paths: list[Any], where: str) -> list[str]:
         folder = dataset.get(root)
         if folder is None:
             continue
-        below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-        left = [path for path in below if _holds_images(path) and not _is_above(path, taken)]
+        left = [path for path in _folders_in(folder) if _holds_images(path) and not _is_above(path, taken)]
         if left:
             notes.append(
                 f"{where}:{root}: the images in {some(left, 3)} are not taken, as {dataset['type']} reads those of "
                 f"{folder} alone; give {root} a list of folders if they are meant."
             )
     return notes
+
+
+def _repeated(dataset: Options, paths: list[Any], where: str) -> list[str]:
+    listed = dataset.get("meta_info_file") or dataset.get("meta_info")
+    names = [tuple(sorted(path.items())) if isinstance(path, dict) else path for path in paths]
+    more = len(names) - len(set(names))
+    return (
+        [f"{where}: {listed} lists images more than once: {len(names)} lines name {len(set(names))} images."]
+        if more
+        else []
+    )
+
+
+def _folders_in(folder: str) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _holds_images(folder: str) -> bool:
@@ -171,32 +196,16 @@ def _build(dataset: Options, where: str) -> tuple[Any, int]:
     except OSError as error:
         raise UserError(f"{where}: {error.filename} cannot be read ({error.strerror}); correct the path.") from error
     except (ValueError, AssertionError, TypeError, AttributeError) as error:
-        reason = _unpaired(dataset) or str(error).partition("\n")[0].rstrip(".")
-        advice = "; every GT needs its LQ, named by filename_tmpl" if "dataroot_lq" in dataset else ""
-        raise UserError(f"{where}: {reason}{advice}.") from error
+        raise UserError(f"{where}: {unpaired(dataset) or first_line(error).rstrip('.')}.") from error
     listed = dataset.get("meta_info_file") or dataset.get("meta_info")
     if count == 0 and listed:
         raise UserError(f"{where}: {listed} names no images; name one in each line, or remove the option.")
     if count == 0:
-        folder = dataset.get("dataroot_gt") or dataset.get("dataroot_lq")
-        raise UserError(f"{where}: {folder} holds no images; {ADVICE}.")
+        folder = str(dataset.get("dataroot_gt") or dataset.get("dataroot_lq"))
+        below = [path for path in _folders_in(folder) if _holds_images(path)]
+        found = f"no images, but those in {some(below, 3)}; name these" if below else f"no images; {ADVICE}"
+        raise UserError(f"{where}: {folder} holds {found}.")
     return built, count
-
-
-def _unpaired(dataset: Options) -> str:
-    """Name the images of two folders that have no partner, as far as names can tell."""
-    from basicsr.utils import scandir
-
-    folders = [dataset.get(root) for root in ROOTS]
-    if None in folders or (dataset.get("io_backend") or {}).get("type") != "disk":
-        return ""
-    gt, lq = (set(scandir(folder)) for folder in folders)
-    template = dataset.get("filename_tmpl", "{}")
-    stems = {name: os.path.splitext(name) for name in gt}
-    partners = {name: template.format(stem) + suffix for name, (stem, suffix) in stems.items()}
-    lonely = [f"{name} has no LQ {partner}" for name, partner in sorted(partners.items()) if partner not in lq]
-    spare = [f"{name} of dataroot_lq has no GT" for name in sorted(lq - set(partners.values()))]
-    return some(lonely + spare, 3)
 
 
 def _sizes_of(
@@ -240,6 +249,8 @@ def _check_pairs(dataset: Options, paths: list[dict[str, str]], sizes: Any, wher
     scale, is_training = dataset["scale"], dataset["phase"] == "train"
     wrong = []
     for pair in paths:
+        if len(pair) < 2:  # a frame beside the one whose GT is read
+            continue
         gt_path, lq_path = pair["gt_path"], pair["lq_path"]
         gt = sizes.get(("dataroot_gt", gt_path)) or sizes[gt_path]
         lq = sizes.get(("dataroot_lq", lq_path)) or sizes[lq_path]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,12 +15,14 @@ from typing import IO
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from esc_arch.checks.remembered import Remembered
 
 Size = tuple[int, int]  # height, width
 GROUP = 256  # pictures that are decoded side by side before what was found is remembered
 JPEG = b"\xff\xd8\xff"
+SILENCE = 30  # seconds after which a line says how far the decoding is, where there is no terminal for a bar
 MANY = 500  # pictures of which a line announces that they are decoded
 
 
@@ -107,6 +111,7 @@ def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> I
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with one_thread(), _hearing() as (heard, terminal), ThreadPoolExecutor(min(cpus, 32)) as pool:
         bar = tqdm(total=len(names), desc=what, unit="image", file=terminal, leave=False, delay=1, disable=None)
+        done, said = 0, time.monotonic()
         try:
             with bar:
                 for start in range(0, len(names), GROUP):
@@ -115,6 +120,10 @@ def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> I
                     if _tells_damage(heard()):
                         found.update(_damaged_jpegs(read, found, heard))
                     bar.update(len(group))
+                    done += len(group)
+                    if bar.disable and done < len(names) and time.monotonic() - said >= SILENCE:
+                        said = time.monotonic()
+                        print(f"{done} of {len(names)} images of {what} are decoded.", flush=True)
                     yield from found.items()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -163,8 +172,24 @@ def _decode(content: bytes | None) -> Size | str:
     except MemoryError:
         return "is too large for the memory"
     if image is None:
-        return "is damaged or cut off" if _begins_as_picture(content) else "is no picture that OpenCV can read"
+        return _why_not(content)
     return image.shape[0], image.shape[1]
+
+
+def _why_not(content: bytes) -> str:
+    """Say why OpenCV makes no picture of 8 bits of a file: it is none, damaged, or of a kind that it does not read."""
+    try:
+        plain = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        plain = None
+    if plain is not None:
+        return f"holds values of the type {plain.dtype}, which training does not read: convert it to 8 or 16 bits"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except Exception:  # a decoder may raise anything at all
+        return "is damaged or cut off" if _begins_as_picture(content) else "is no picture that OpenCV can read"
+    return f"is whole, but of a kind of {image.format} that OpenCV, which training reads with, does not: convert it"
 
 
 def _begins_as_picture(content: bytes) -> bool:

@@ -37,6 +37,8 @@ def check_lmdb(folder: str, where: str, decode: bool = True) -> dict[str, Size]:
     for file in (data, meta):
         if not os.path.isfile(file):
             raise UserError(f"{where}: {file} is missing, so {folder} is not a whole LMDB; {AGAIN}.")
+        if os.path.getsize(file) == 0:
+            raise UserError(f"{where}: {file} is empty, so {folder} is not a whole LMDB; {AGAIN}.")
     sizes = _listed_sizes(meta, where)
     try:
         with shared_lmdb.opened(folder) as database:
@@ -68,6 +70,8 @@ def _listed_sizes(meta: str, where: str) -> dict[str, Size]:
                 match = _META_LINE.match(line)
                 if match is None:
                     raise UserError(f"{where}: {meta} has a line that BasicSR cannot read ({line.strip()!r}); {AGAIN}.")
+                if match["key"] in sizes:
+                    raise UserError(f"{where}: {meta} lists {match['key']} twice; {AGAIN}.")
                 sizes[match["key"]] = int(match["height"]), int(match["width"])
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: {meta} is no text; {AGAIN}.") from error

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from esc_arch.common.image_lists import listed_keys
+from esc_arch.common.image_lists import lines_of, listed_keys
 
 Options = dict[str, Any]
 
@@ -19,11 +19,19 @@ def honour_lists_of_images() -> None:
 
     `meta_info_file` (or `meta_info`, as the Real-ESRGAN sets call it) names a text file, the first word of whose lines
     is an image. With an LMDB, BasicSR's data sets ignore it, `RealESRGANDataset` reads `meta_info` only, and an empty
-    value stops `SingleImageDataset`; on the disk, an empty line is the folder itself to it, and the mark that Windows
-    begins a text with is part of a name. Without a list, `RealESRGANDataset` takes all images of the folder, as it
-    does in the repositories of HAT and ESC.
+    value stops `SingleImageDataset`; on the disk, an empty line is the folder itself to it, the mark that Windows
+    begins a text with is part of a name, and a clip without further columns has a line break in its name. Without a
+    list, `RealESRGANDataset` takes all images of the folder, as it does in the repositories of HAT and ESC.
     """
-    from basicsr.data import paired_image_dataset, realesrgan_dataset, realesrgan_paired_dataset, single_image_dataset
+    from basicsr.data import (
+        paired_image_dataset,
+        realesrgan_dataset,
+        realesrgan_paired_dataset,
+        reds_dataset,
+        single_image_dataset,
+        video_test_dataset,
+        vimeo90k_dataset,
+    )
 
     for data_set, *keys in (
         (paired_image_dataset.PairedImageDataset, "meta_info_file"),
@@ -31,11 +39,22 @@ def honour_lists_of_images() -> None:
         (realesrgan_paired_dataset.RealESRGANPairedDataset, "meta_info"),  # a list of pairs
         (realesrgan_dataset.RealESRGANDataset, "meta_info", "meta_info_file"),
     ):
-        data_set.__init__ = _with_list(data_set.__init__, keys)
+        is_of_pairs = data_set is realesrgan_paired_dataset.RealESRGANPairedDataset
+        data_set.__init__ = _with_list(data_set.__init__, keys, _pair if is_of_pairs else str)
     realesrgan_dataset.RealESRGANDataset.__init__ = _with_folder(realesrgan_dataset.RealESRGANDataset.__init__)
+    for data_set in (
+        reds_dataset.REDSDataset,
+        reds_dataset.REDSRecurrentDataset,
+        vimeo90k_dataset.Vimeo90KDataset,
+        video_test_dataset.VideoTestDataset,
+        video_test_dataset.VideoTestVimeo90KDataset,
+    ):
+        data_set.__init__ = _with_plain_list(data_set.__init__)
 
 
-def _with_list(initialise: Callable[[Any, Options], None], keys: list[str]) -> Callable[[Any, Options], None]:
+def _with_list(
+    initialise: Callable[[Any, Options], None], keys: list[str], write: Callable[[str], str]
+) -> Callable[[Any, Options], None]:
     """Give the list to a data set under the first of its names, and apply it where the data set would not."""
 
     @functools.wraps(initialise)
@@ -45,7 +64,7 @@ def _with_list(initialise: Callable[[Any, Options], None], keys: list[str]) -> C
         if not listed:
             initialise(self, others)
             return
-        with _without_empty_lines(listed) as file:
+        with _as_meant(listed, write) as file:
             initialise(self, {**others, keys[0]: file})
         self.opt[keys[0]] = listed
         if opt["io_backend"]["type"] == "lmdb":
@@ -55,20 +74,50 @@ def _with_list(initialise: Callable[[Any, Options], None], keys: list[str]) -> C
 
 
 @contextlib.contextmanager
-def _without_empty_lines(file: str) -> Iterator[str]:
-    """Yield the list, or a temporary copy that BasicSR reads as it is meant."""
-    with open(file, encoding="utf-8") as stream:
-        text = stream.read()
-    lines = [line.strip().replace("\t", " ") for line in text.removeprefix("\ufeff").splitlines()]
-    kept = "".join(f"{line}\n" for line in lines if line)
-    if text in (kept, kept.removesuffix("\n")):
+def _as_meant(file: str, write: Callable[[str], str]) -> Iterator[str]:
+    """Yield the list, or a temporary copy that BasicSR reads as it is meant.
+
+    Args:
+        file: the list.
+        write: makes a line that BasicSR reads of one that is stripped and not empty.
+    """
+    kept = "".join(f"{write(line)}\n" for line in lines_of(file)).encode()
+    with open(file, "rb") as stream:
+        content = stream.read()
+    if content in (kept, kept.removesuffix(b"\n")):
         yield file
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, os.path.basename(file))
-        with open(copy, "w", encoding="utf-8") as stream:
+        with open(copy, "wb") as stream:
             stream.write(kept)
         yield copy
+
+
+def _pair(line: str) -> str:
+    """Write a line as `RealESRGANPairedDataset` takes it apart."""
+    names = [name.strip() for name in line.split(",")]
+    if len(names) != 2 or not all(names):
+        raise ValueError(f"meta_info: {line!r} is no pair; write GT and LQ in each line, as in 'a.png, b.png'")
+    return ", ".join(names)
+
+
+def _columns(line: str) -> str:
+    """Write a line as the data sets of clips take it apart, whose first column would end in a line break."""
+    return line if line.count(" ") > 1 else f"{line} "
+
+
+def _with_plain_list(initialise: Callable[[Any, Options], None]) -> Callable[[Any, Options], None]:
+    @functools.wraps(initialise)
+    def wrapper(self: Any, opt: Options) -> None:
+        if not opt.get("meta_info_file"):
+            initialise(self, {name: value for name, value in opt.items() if name != "meta_info_file"})
+            return
+        with _as_meant(opt["meta_info_file"], _columns) as file:
+            initialise(self, {**opt, "meta_info_file": file})
+        self.opt["meta_info_file"] = opt["meta_info_file"]
+
+    return wrapper
 
 
 def _with_folder(initialise: Callable[[Any, Options], None]) -> Callable[[Any, Options], None]:
