@@ -35,6 +35,7 @@ HEAVY = [
     "spandrel",
     "fvcore",
     "tifffile",
+    "av",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Enlarge pictures: `python -m esc_arch.upscale INPUT ... -o OUT [--scale S | --size WxH | --longest N] [...]`.
+"""Enlarge pictures and videos: `python -m esc_arch.upscale INPUT ... -o OUT [--scale S | --size WxH] [...]`.
 
 INPUT are files, folders (with all below them, links followed) and patterns; `-` is a picture on standard input, and as
 OUT one on standard output. Results that are there already are left alone, so that the same command goes on after an
@@ -17,7 +17,7 @@ from typing import TextIO
 import torch
 from tqdm import tqdm
 
-from esc_arch.common.arguments import factor, positive
+from esc_arch.common.arguments import count, factor, positive
 from esc_arch.common.ending import going_on_when_repeated
 from esc_arch.common.errors import UserError, one_sentence, printable
 from esc_arch.common.launch import Launch, launched
@@ -29,6 +29,7 @@ from esc_arch.upscale.network import load_enlarger
 from esc_arch.upscale.reaching import Networks
 from esc_arch.upscale.sizes import Size, box
 from esc_arch.upscale.streams import STREAM, check_standard_output
+from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos, targets_of, videos_among
 from esc_arch.upscale.work import DEFAULT_SCALE, Settings
 
 KINDS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "bmp": ".bmp", "avif": ".avif"}
@@ -44,26 +45,26 @@ def main(argv: list[str] | None = None) -> None:
     with told_by_the_first(launch):
         args = _parse(argv)
         _check(args)
-    if launch.size == 1:
+        videos = _videos(args, launch)
+    summary: Summary | VideoSummary
+    if videos:
+        summary = _run_videos(args, launch, videos)
+    elif launch.size == 1:
         summary = _run(args, launch, Alone())
     else:
         with Crew.joined(launch) as crew:
             summary = _run(args, launch, crew)
         if crew.is_for_another_to_tell:
             return
-    print(conclusion(summary, args.output, start), file=_messages(args))
+    print(conclusion(str(summary), args.output, start), file=_messages(args))
     if summary.failed:
         sys.exit(1)
 
 
 def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summary:
-    """Enlarge what is asked for, alone or together with others."""
+    """Enlarge pictures, alone or together with others."""
     device = _choose_device(args.device, launch)
-    size = args.size or Size(scale=args.scale, longest=args.longest)
-    load = functools.partial(
-        load_enlarger, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
-    )
-    networks = Networks(args.weights, load)
+    size, networks = _size(args), _networks(args)
     plan = crew.agree(lambda: _plan(args, size, networks), args.output)
     networks.move(device, args.fp16)
     settings = Settings(
@@ -81,6 +82,41 @@ def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summar
         return crew.run(plan, networks, settings, tell)
 
 
+def _run_videos(args: argparse.Namespace, launch: Launch, videos: list[str]) -> VideoSummary:
+    device, networks, size = _choose_device(args.device, launch), _networks(args), _size(args)
+    targets = targets_of(videos, args.output, _suffix(args, size, networks))
+    networks.move(device, args.fp16)
+    settings = VideoSettings(
+        size,
+        args.codec,
+        args.crf,
+        args.tile,
+        args.overwrite,
+        args.max_pixels,
+        args.metadata == "keep",
+        (args.self_ensemble, args.fp16, args.window),
+    )
+    with going_on_when_repeated():
+        return enlarge_videos(targets, networks, settings, functools.partial(_tell, sys.stdout) if args.stats else None)
+
+
+def _size(args: argparse.Namespace) -> Size:
+    return args.size or Size(scale=args.scale, longest=args.longest)
+
+
+def _networks(args: argparse.Namespace) -> Networks:
+    load = functools.partial(
+        load_enlarger, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
+    )
+    return Networks(args.weights, load)
+
+
+def _suffix(args: argparse.Namespace, size: Size, networks: Networks) -> str:
+    if args.suffix is not None:
+        return str(args.suffix)
+    return size.label() if size.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
+
+
 def _messages(args: argparse.Namespace) -> TextIO:
     return sys.stderr if args.output == STREAM else sys.stdout
 
@@ -96,9 +132,7 @@ def _plan(args: argparse.Namespace, size: Size, networks: Networks) -> Plan:
     if STREAM in args.inputs:
         plan = Plan([Job(STREAM, args.output)])
     else:
-        label = size.label() if size.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
-        suffix = label if args.suffix is None else args.suffix
-        plan = plan_jobs(args.inputs, args.output, suffix, KINDS.get(args.format))
+        plan = plan_jobs(args.inputs, args.output, _suffix(args, size, networks), KINDS.get(args.format))
     if args.output != STREAM:
         try_places(plan, args.output, args.overwrite)
     elif len(plan.jobs) + len(plan.problems) > 1:
@@ -132,6 +166,32 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--quality: {chosen or kind} is never lossy; leave it out.")
 
 
+def _videos(args: argparse.Namespace, launch: Launch) -> list[str]:
+    """Return the inputs if they are videos, and find what does not go with that."""
+    videos = videos_among(args.inputs)
+    of_videos = [name for name in ("codec", "crf") if getattr(args, name) is not None]
+    if not videos and of_videos:
+        raise UserError(f"--{of_videos[0]} is for videos, and there is none among the inputs; leave it out.")
+    for_pictures = [
+        name
+        for name, given in (
+            ("format", args.format != "keep"),
+            ("quality", args.quality is not None),
+            ("lossless", args.lossless),
+        )
+        if given
+    ]
+    if videos and for_pictures:
+        raise UserError(f"--{for_pictures[0]} is for pictures; videos take --codec, --crf and the suffix of -o.")
+    if videos and args.output == STREAM:
+        raise UserError("-o: a video needs a file, or a folder.")
+    if videos and launch.size > 1:
+        raise UserError(
+            f"{printable(videos[0])}: a video is enlarged by one process; start the command without others."
+        )
+    return videos
+
+
 def _choose_device(name: str, launch: Launch) -> str:
     """Choose the device of this process: of several on a node each its own GPU, as far as there are enough."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -156,8 +216,10 @@ def _quality(text: str) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m esc_arch.upscale", description="Enlarge pictures.")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder or pattern; - is standard input")
+    parser = argparse.ArgumentParser("python -m esc_arch.upscale", description="Enlarge pictures and videos.")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="file, folder, pattern or video; - is standard input"
+    )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="folder; or a file, for one picture; - is standard output"
     )
@@ -172,6 +234,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("keep", *KINDS), default="keep", help="of the results (default: keep)")
     parser.add_argument("--quality", type=_quality, metavar="1-100", help="of JPEG, WebP and AVIF (default: 95)")
     parser.add_argument("--lossless", action="store_true", help="WebP without a loss; no format that has one")
+    parser.add_argument("--codec", metavar="NAME", help="of a video: h264, h265, vp9, av1, or an encoder of FFmpeg")
+    parser.add_argument("--crf", type=count, metavar="N", help="quality of a video, the less the better (h264: 18)")
     parser.add_argument("--metadata", choices=("keep", "none"), default="keep", help="EXIF, texts, ... (default: keep)")
     parser.add_argument("--stats", action="store_true", help="a line for each picture: sizes, time, speed")
     parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")

@@ -202,11 +202,11 @@ def line_of(work: Work) -> str:
     )
 
 
-def conclusion(summary: Summary, output: str, start: float) -> str:
-    """Say what became of the pictures, where the results are, and how long it took.
+def conclusion(summary: str, output: str, start: float) -> str:
+    """Say what became of all, where the results are, and how long it took.
 
     Args:
-        summary: what became of them.
+        summary: what became of the pictures.
         output: folder or file.
         start: of `time.monotonic`.
     """

@@ -38,9 +38,13 @@ class Networks:
         for enlarger in self._loaded.values():
             enlarger.to(device, half)
 
+    def name_reaching(self, factor: float) -> str | os.PathLike[str]:
+        """Return the name or the path of the weights for enlarging so many times."""
+        return self._named or bundled_of_scale(factor)
+
     def reaching(self, factor: float) -> Enlarger:
         """Return the network for enlarging so many times."""
-        name = self._named or bundled_of_scale(factor)
+        name = self.name_reaching(factor)
         if name not in self._loaded:
             self._loaded[name] = self._load(name).to(self.device, self._half)
         return self._loaded[name]

@@ -1,0 +1,1 @@
+"""Enlarging videos, frame by frame, with PyAV, whose wheels hold FFmpeg's libraries."""

@@ -1,0 +1,474 @@
+"""Enlarging videos: frames, times, sound, subtitles, shape, and going on after an interruption."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, randomise
+from torch import nn
+
+from esc_arch.archs import ESC
+from esc_arch.upscale.__main__ import main
+from esc_arch.upscale.network import Enlarger
+from esc_arch.upscale.reaching import Networks
+from esc_arch.upscale.sizes import Size
+from esc_arch.upscale.video import clip as clips
+from esc_arch.upscale.video import segments
+from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos
+from esc_arch.weights import write_weights
+
+av = pytest.importorskip("av")
+
+BASE = Fraction(1, 90_000)
+SIDES = 32, 48
+RNG = np.random.default_rng(0)
+SUBTITLES = "1\n00:00:00,100 --> 00:00:00,400\nfirst\n\n2\n00:00:00,500 --> 00:00:00,900\nsecond\n"
+
+
+class Repeat(nn.Module):
+    """Repeats every pixel, so that the result is known."""
+
+    def __init__(self, scale: int = 2) -> None:
+        super().__init__()
+        self.scale, self.calls = scale, 0
+        self.before: Callable[[], object] = lambda: None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.before()
+        self.calls += 1
+        return x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+
+
+def enlarge(
+    file: Path, target: Path, network: nn.Module | None = None, scale: int = 2, **settings: Any
+) -> VideoSummary:
+    weights = file.parent / "weights"
+    if not weights.exists():  # a newer one would be another
+        weights.touch()
+    chosen = network or Repeat(scale)
+    networks = Networks(str(weights), lambda name: Enlarger(chosen, scale))
+    return enlarge_videos({str(file): str(target)}, networks, VideoSettings(**{"crf": 1, **settings}))
+
+
+def level(number: int) -> int:
+    return 20 + 5 * number
+
+
+def make(
+    file: Path,
+    starts: list[int],
+    *,
+    layout: str = "yuv420p",
+    sound: bool = True,
+    subtitles: bool = False,
+    turn: int = 0,
+    aspect: Fraction | None = None,
+    planes: Callable[[int, Any], list[Any]] | None = None,
+    tags: tuple[int, int] = (1, 1),
+    sides: tuple[int, int] = SIDES,
+    **options: str,
+) -> None:
+    """Make a clip of which every frame has its number as the level of its luma."""
+    with av.open(str(file), "w") as output:
+        video = output.add_stream("libx264", rate=25, options={"qp": "0", **options})
+        video.height, video.width, video.pix_fmt = *sides, layout
+        context = video.codec_context
+        context.time_base, context.colorspace, context.color_range = BASE, *tags
+        if aspect:
+            context.sample_aspect_ratio = aspect
+        if turn:
+            video.set_display_rotation(turn)
+        audio = output.add_stream("aac", rate=48_000, layout="stereo") if sound else None
+        texts = None
+        if subtitles:
+            file.with_suffix(".srt").write_text(SUBTITLES)
+            texts = av.open(str(file.with_suffix(".srt")))
+            written = output.add_stream_from_template(texts.streams.subtitles[0])
+            written.metadata["language"] = "deu"
+        for number, start in enumerate(starts):
+            output.mux(video.encode(frame_of(number, layout, sides, start, planes)))
+        output.mux(video.encode(None))
+        for number in range(30 if audio else 0):
+            samples = (RNG.standard_normal((2, 1024)) / 10).astype(np.float32)
+            sounds = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            sounds.rate, sounds.pts, sounds.time_base = 48_000, 1024 * number, Fraction(1, 48_000)
+            output.mux(audio.encode(sounds))
+        if audio:
+            output.mux(audio.encode(None))
+        for packet in texts.demux() if texts else ():
+            if packet.size:
+                packet.stream = written
+                output.mux(packet)
+
+
+def frame_of(number: int, layout: str, sides: tuple[int, int], start: int, planes: Any) -> Any:
+    frame = av.VideoFrame(sides[1], sides[0], layout)
+    deep = frame.format.components[0].bits > 8
+    unit = 2 ** (frame.format.components[0].bits - 8)
+    values = planes(number, frame) if planes else [level(number) * unit, 128 * unit, 128 * unit]
+    for plane, value in zip(frame.planes, values, strict=False):
+        rows = np.zeros((plane.height, plane.line_size // (2 if deep else 1)), "<u2" if deep else np.uint8)
+        rows[:, : plane.width] = value
+        plane.update(rows.tobytes())
+    frame.pts, frame.time_base = start, BASE
+    return frame
+
+
+def planes_of(frame: Any) -> list[Any]:
+    kind = "<u2" if frame.format.components[0].bits > 8 else np.uint8
+    return [
+        np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width].astype(int) for plane in frame.planes
+    ]
+
+
+def frames_of(file: Path) -> list[Any]:
+    with av.open(str(file)) as container:
+        return list(container.decode(video=0))
+
+
+def times_of(file: Path) -> list[Fraction]:
+    return [frame.pts * frame.time_base for frame in frames_of(file)]
+
+
+def packets_of(file: Path, kind: str) -> list[tuple[Fraction, bytes]]:
+    with av.open(str(file)) as container:
+        packets = container.demux(**{kind: 0})
+        return [(packet.pts * packet.time_base, bytes(packet)) for packet in packets if packet.size]
+
+
+EVEN = [3600 * number for number in range(20)]
+UNEVEN = [3600 * number + 37 * number**2 for number in range(40)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_frames_times_and_sound(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, and exact, over several segments with frames that are stored out of order."""
+    monkeypatch.setattr(segments, "FRAMES", 15)
+    source, target = tmp_path / "a.mp4", tmp_path / f"b{suffix}"
+    make(source, UNEVEN, aspect=Fraction(4, 3), bf="3")
+    summary = enlarge(source, target)
+    assert str(summary) == "1 video enlarged (40 frames)"
+    frames = frames_of(target)
+    assert times_of(target) == [start * BASE for start in UNEVEN]
+    for number, frame in enumerate(frames):
+        assert (frame.height, frame.width) == (64, 96)
+        assert np.abs(planes_of(frame)[0] - level(number)).max() <= 2
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        assert container.streams.video[0].codec_context.name == "h264"
+        last = [packet for packet in container.demux(video=0) if packet.size]
+        assert max(packet.pts + packet.duration for packet in last) * last[0].time_base == (UNEVEN[-1] + 3600) * BASE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", target.name, "weights"]
+
+
+def test_subtitles_are_kept_where_the_container_holds_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.mkv"
+    make(source, EVEN, subtitles=True)
+    enlarge(source, tmp_path / "b.mkv")
+    assert "Note" not in capsys.readouterr().err
+    for kind in ("audio", "subtitles"):
+        assert packets_of(tmp_path / "b.mkv", kind) == packets_of(source, kind)
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        assert container.streams.subtitles[0].language == "deu"
+    enlarge(source, tmp_path / "b.mp4")
+    told = capsys.readouterr().err
+    assert "Note: " in told
+    assert "mp4 does not hold subtitle 2 (subrip, deu)" in told
+    assert packets_of(tmp_path / "b.mp4", "audio") == packets_of(source, "audio")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert not container.streams.subtitles
+
+
+def test_times_that_a_container_rounds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.mp4"
+    make(source, UNEVEN[:8], sound=False)
+    enlarge(source, tmp_path / "b.mkv")
+    assert "matroska rounds times to milliseconds" in capsys.readouterr().err
+    wanted = [round(1000 * start * BASE) for start in UNEVEN[:8]]
+    assert [round(1000 * time) for time in times_of(tmp_path / "b.mkv")] == wanted
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_turned_videos_become_upright(tmp_path: Path, turn: int) -> None:
+    def corner(number: int, frame: Any) -> list[Any]:
+        luma = np.full(SIDES, 60)
+        luma[:16, :16] = 200  # above, on the left
+        return [luma, 128, 128]
+
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN[:3], sound=False, turn=turn, planes=corner)
+    (before,) = {frame.rotation for frame in frames_of(source)}
+    enlarge(source, target)
+    result = frames_of(target)[1]
+    assert result.rotation == 0
+    expected = np.rot90(planes_of(frames_of(source)[1])[0], before // 90)  # as FFmpeg has it: counterclockwise
+    expected = expected.repeat(2, 0).repeat(2, 1)
+    assert planes_of(result)[0].shape == expected.shape
+    assert np.abs(planes_of(result)[0] - expected).max() <= 4
+
+
+def test_ten_bits_stay_ten(tmp_path: Path) -> None:
+    def ramp(number: int, frame: Any) -> list[Any]:
+        return [np.arange(SIDES[0] * SIDES[1]).reshape(SIDES) % 256 + 401, 512, 512]
+
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN[:3], sound=False, layout="yuv420p10le", planes=ramp)
+    enlarge(source, target)
+    result = frames_of(target)[2]
+    assert result.format.name == "yuv420p10le"
+    expected = planes_of(frames_of(source)[2])[0].repeat(2, 0).repeat(2, 1)
+    assert np.abs(planes_of(result)[0] - expected).max() <= 4  # one level of 8 bits
+    assert np.abs(planes_of(result)[0] - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("tags", [(1, 1), (6, 1), (9, 1), (1, 2), (5, 2)])
+def test_colours_keep_matrix_and_range(tmp_path: Path, tags: tuple[int, int]) -> None:
+    colours = [(90, 150, 110), (120, 100, 160), (200, 120, 130)]
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN[:3], sound=False, planes=lambda number, frame: list(colours[number]), tags=tags)
+    enlarge(source, target)
+    for frame, expected in zip(frames_of(target), colours, strict=True):
+        assert (int(frame.colorspace), int(frame.color_range)) == tags
+        for plane, value in zip(planes_of(frame), expected, strict=True):
+            assert np.abs(plane - value).max() <= 2
+
+
+def test_a_video_that_states_no_matrix_gets_the_one_it_is_shown_with(tmp_path: Path) -> None:
+    """Players choose by the size, which is another afterwards."""
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN[:2], sound=False, tags=(2, 0))
+    enlarge(source, target)
+    assert {int(frame.colorspace) for frame in frames_of(target)} == {6}
+
+
+def test_sizes_are_even_where_colours_are_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.mp4"
+    make(source, EVEN[:2], sound=False)
+    enlarge(source, tmp_path / "b.mp4", size=Size(width=75))
+    assert {(frame.width, frame.height) for frame in frames_of(tmp_path / "b.mp4")} == {(74, 50)}
+    assert "75 x 50 become 74 x 50" in capsys.readouterr().err
+    make(source, EVEN[:2], sound=False, layout="yuv444p")
+    enlarge(source, tmp_path / "c.mp4", size=Size(width=75))
+    assert {(frame.width, frame.height) for frame in frames_of(tmp_path / "c.mp4")} == {(75, 50)}
+    assert "become" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "expected"),
+    [("b.webm", None, "vp9"), ("b.mkv", "h265", "hevc"), ("b.mp4", "libx265", "hevc"), ("b.mkv", "ffv1", "ffv1")],
+)
+def test_codecs(tmp_path: Path, name: str, codec: str | None, expected: str) -> None:
+    source = tmp_path / "a.mp4"
+    make(source, EVEN[:6], sound=False)
+    summary = enlarge(source, tmp_path / name, codec=codec, crf=None)
+    assert not summary.failed
+    frames = frames_of(tmp_path / name)
+    assert len(frames) == 6
+    for number, frame in enumerate(frames):
+        assert abs(planes_of(frame)[0].mean() - level(number)) <= 3
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == expected
+        if expected == "hevc" and name.endswith("mp4"):
+            assert container.streams.video[0].codec_tag == "hvc1"
+
+
+def test_a_broken_frame_is_named_and_the_rest_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN, bf="0", g="5")
+    with av.open(str(source)) as container:
+        bad = [packet for packet in container.demux(video=0) if packet.size][12]
+        place, size = bad.pos, bad.size
+    content = bytearray(source.read_bytes())
+    content[place : place + size] = bytes(size)
+    source.write_bytes(content)
+    summary = enlarge(source, target)
+    assert len(summary.failed) == 1
+    assert f"{source}: frame 12 (counted from 0, 0.480 s after the first) is broken" in capsys.readouterr().err
+    assert times_of(target) == [start * BASE for number, start in enumerate(EVEN) if number != 12]
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+
+
+def test_frames_are_not_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a.mp4"
+    make(source, EVEN, sound=False)
+    decoded = []
+    original = clips.to_pixels
+    monkeypatch.setattr(clips, "to_pixels", lambda *arguments: (decoded.append(1), original(*arguments))[1])
+    network = Repeat()
+    ahead: list[int] = []
+    network.before = lambda: ahead.append(len(decoded) - network.calls)
+    enlarge(source, tmp_path / "b.mp4", network)
+    assert len(ahead) == 20
+    assert max(ahead) <= 5
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "FRAMES", 6)
+
+
+def test_stopped_in_between_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN)
+    network = Repeat()
+
+    def stop() -> None:
+        if network.calls == 9:
+            raise KeyboardInterrupt
+
+    network.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        enlarge(source, target, network)
+    assert not target.exists()
+    again = Repeat()
+    summary = enlarge(source, target, again)
+    assert again.calls == 11  # none is lost where there was time to end a segment
+    assert "goes on behind 9 frames" in capsys.readouterr().err
+    assert str(summary) == "1 video enlarged (20 frames)"
+    assert times_of(target) == [start * BASE for start in EVEN]
+    for number, frame in enumerate(frames_of(target)):
+        assert np.abs(planes_of(frame)[0] - level(number)).max() <= 2
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "weights"]
+
+
+def test_other_settings_start_anew(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN, sound=False)
+    network = Repeat()
+
+    def stop() -> None:
+        if network.calls == 9:
+            raise KeyboardInterrupt
+
+    network.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        enlarge(source, target, network)
+    again = Repeat()
+    enlarge(source, target, again, crf=2)
+    assert again.calls == 20
+    assert "starts anew" in capsys.readouterr().err
+    assert len(frames_of(target)) == 20
+
+
+KILLED = """
+import os, signal, sys
+from esc_arch.upscale.__main__ import main
+from esc_arch.upscale.video import command, segments
+
+segments.FRAMES = 6
+original, calls = command.enlarge_to, []
+
+def enlarge(*arguments):
+    calls.append(1)
+    if len(calls) == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+
+command.enlarge_to = enlarge
+main()
+"""
+
+
+def test_killed_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.mp4", tmp_path / "out/a_x2.mp4"
+    weights = str(tmp_path / "tiny.safetensors")
+    write_weights(weights, randomise(ESC(**TINY)).state_dict())
+    make(source, EVEN)
+    arguments = [str(source), "-o", str(target.parent), "--weights", weights, "--device", "cpu"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    assert not target.exists()
+    main(arguments)
+    told = capsys.readouterr()
+    assert "goes on behind 6 frames" in told.err
+    assert told.out.startswith("1 video enlarged (20 frames); ")
+    assert os.listdir(target.parent) == ["a_x2.mp4"]
+    assert times_of(target) == [start * BASE for start in EVEN]
+    assert packets_of(target, "audio") == packets_of(source, "audio")
+    main(arguments)
+    assert "1 there already" in capsys.readouterr().out
+    whole = tmp_path / "whole.mp4"
+    main([str(source), "-o", str(whole), "--weights", weights, "--device", "cpu"])
+    for one, other in zip(frames_of(target), frames_of(whole), strict=True):
+        assert np.abs(planes_of(one)[0] - planes_of(other)[0]).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.mp4", "a.png", "-o", "o"], "a.mp4 is a video and a.png is not"),
+        (["a.png", "-o", "o", "--crf", "3"], "--crf is for videos"),
+        (["a.mp4", "-o", "o.mp4", "--quality", "9"], "--quality is for pictures"),
+        (["a.mp4", "-o", "-"], "-o: a video needs a file"),
+        (["a.mp4", "-o", "o.avi"], "o.avi: the suffix of a video must be one of"),
+        (["a.mp4", "-o", "o.png"], "o.png: the suffix of a video must be one of"),
+        (["a.mp4", "-o", "o.mp4", "--crf", "60"], "--crf: libx264 takes 0 to 51"),
+        (["a.mp4", "-o", "o.mkv", "--codec", "ffv1", "--crf", "3"], "--crf: ffv1 has no such quality"),
+        (["a.mp4", "-o", "o.mp4", "--codec", "none"], "--codec: none is no encoder"),
+        (["a.mp4", "-o", "o.mp4", "--codec", "aac"], "--codec: aac encodes no videos"),
+        (["a.mp4", "-o", "o.webm", "--codec", "h264"], "libx264 does not write yuv420p of 96 x 64 into webm"),
+        (["none.mp4", "-o", "o.mp4"], "none.mp4 does not exist"),
+        (["text.mp4", "-o", "o.mp4"], "text.mp4 cannot be read as a video"),
+        (["sound.mp4", "-o", "o.mp4"], "sound.mp4 holds no video"),
+        (["a.mp4", "-o", "a.mp4"], "a.mp4 would be written over itself"),
+        (["a.mp4", "-o", "o.mp4", "--max-pixels", "100"], "more than 100 pixels"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(
+    folder: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(os.listdir())
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--weights", "tiny.safetensors"])
+    assert caught.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert message in told
+    assert told.count("\n") == 1
+    assert sorted(os.listdir()) == before
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("videos")
+    write_weights(str(made / "tiny.safetensors"), randomise(ESC(**TINY)).state_dict())
+    make(made / "a.mp4", EVEN[:2], sound=False)
+    (made / "text.mp4").write_text("no video")
+    av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8)).to_image().save(made / "a.png")
+    with av.open(str(made / "sound.mp4"), "w") as output:
+        audio = output.add_stream("aac", rate=48_000, layout="mono")
+        sounds = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sounds.rate, sounds.pts = 48_000, 0
+        output.mux([*audio.encode(sounds), *audio.encode(None)])
+    return made
+
+
+def test_without_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SystemExit):
+        main(["a.mp4", "-o", "o.mp4", "--weights", "tiny.safetensors"])
+    assert capsys.readouterr().err == "Error: Videos need an extra: pip install 'esc_arch[video]'.\n"
+
+
+def test_videos_among_pictures_are_passed_over(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(folder), "-o", str(tmp_path), "--weights", str(folder / "tiny.safetensors")])
+    assert "3 .mp4" in capsys.readouterr().out
