@@ -54,6 +54,8 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
     ("change", "sentence"),
     [
         (edit("train:pixel_opt:type", "L1Los"), "train:pixel_opt:type: 'L1Los' is unknown; did you mean 'L1Loss'"),
+        (edit("train:pixel_opt", {"type": "GANLoss", "gan_type": "vanilla"}), "GANLoss is no loss for pixel_opt"),
+        (edit("val:metrics:psnr:type", "calculate_psnr_pt"), r"calculate_psnr_pt fails \(too many .*; correct its arg"),
         (edit("train:pixel_opt:loss_wait", 1), "L1Loss has no argument 'loss_wait'; did you mean 'loss_weight'"),
         (edit("train:pixel_opt", ...), "train: no loss is given"),
         (edit("train:pixel_opt:reduction", "none"), "reduction is 'none', but must be one of mean, sum"),
@@ -119,6 +121,26 @@ def test_patches_that_the_network_does_not_take(tiny_options: Options) -> None:
     tiny_options["datasets"]["train"]["gt_size"] = 28
     with pytest.raises(UserError, match="network_g: SwinIR cannot take LQ patches of 14x14 pixels"):
         check_options(parsed(tiny_options))
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_that_are_no_numbers_come_without_words_of_numpy(tiny_options: Options) -> None:
+    tiny_options["val"]["metrics"]["psnr"]["crop_border"] = 20
+    with pytest.raises(UserError, match="the figure is no number"):
+        check_options(parsed(tiny_options))
+
+
+@pytest.mark.parametrize("loss", [{"type": "WeightedTVLoss"}, {"type": "L1Loss", "loss_weight": -1}])
+def test_losses_that_do_not_lead_to_gt_are_told(tiny_options: Options, loss: Options) -> None:
+    tiny_options["train"]["pixel_opt"] = loss
+    (told,) = check_options(parsed(tiny_options))
+    assert told.startswith(f"train:pixel_opt: {loss['type']} is not lower where the output is GT")
+
+
+@pytest.mark.parametrize("kind", ["L1Loss", "MSELoss", "CharbonnierLoss"])
+def test_losses_that_lead_to_gt_need_no_word(tiny_options: Options, kind: str) -> None:
+    tiny_options["train"]["pixel_opt"] = {"type": kind, "reduction": "sum", "loss_weight": 1e-3}
+    assert check_options(parsed(tiny_options)) == []
 
 
 def test_images_that_the_model_does_not_pad(tiny_options: Options) -> None:
@@ -261,6 +283,7 @@ def test_the_check_draws_no_random_numbers(tiny_options: Options) -> None:
 
 
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x"}
+TASKS = {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "here"}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +297,15 @@ RANKS = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_POR
         (edit("num_gpu", 0), "pytorch", {}, 0, "variable RANK of the environment is missing; start with: torchrun"),
         (edit("num_gpu", 0), "slurm", {}, 0, "variable SLURM_PROCID of the environment is missing; start with srun"),
         (edit("num_gpu", 0), "none", RANKS, 0, "torchrun started 2 processes, but each would train alone"),
+        (
+            edit("name", "x"),
+            "pytorch",
+            {**RANKS, "RANK": "a"},
+            0,
+            "RANK of the environment is 'a', but must be a whole",
+        ),
+        (edit("name", "x"), "slurm", {**TASKS, "SLURM_NTASKS": "2(x3)"}, 1, "SLURM_NTASKS of the environment is"),
+        (edit("name", "x"), "slurm", TASKS, 0, "slurm uses a GPU for each process, but PyTorch sees no GPU; on CPUs"),
     ],
 )
 def test_machine(

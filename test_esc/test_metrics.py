@@ -68,15 +68,25 @@ def create_metric(name, device):
 '''
 
 
+def _forget_pyiqa() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyiqa"]:
+        del sys.modules[name]
+
+
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyiqa.py").write_text(FAKE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "pyiqa", raising=False)
+    _forget_pyiqa()
     load_metric.cache_clear()
     yield
-    sys.modules.pop("pyiqa", None)
+    _forget_pyiqa()
     load_metric.cache_clear()
+
+
+def test_a_device_that_is_not_there(fake: None) -> None:
+    with pytest.raises(UserError, match="metric brightness: its device cude cannot be used"):
+        load_metric("brightness", "cude")
 
 
 def test_images_reach_the_metric_as_rgb(fake: None) -> None:

@@ -12,8 +12,7 @@ from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.checkpoints import load_exactly
 from esc_arch.checks.network_file import assign_weights, named_weights, read_network_file, scale_of, short_name
 from esc_arch.checks.networks import FAULTS, build_checked
-from esc_arch.checks.parts import first_line
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.weights import bundled_names, read_weights
 from esc_arch.weights.infer import NotRecognisedError

@@ -19,9 +19,8 @@ from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
 from esc_arch.checks.lmdb import check_lmdb, show
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.partners import ROOTS, check_keys, unpaired
-from esc_arch.checks.parts import first_line
 from esc_arch.checks.table import PAIRED, SHRINKING
-from esc_arch.common.errors import UserError, some
+from esc_arch.common.errors import UserError, first_line, some
 from esc_arch.pictures.formats import format_of
 
 Options = dict[str, Any]

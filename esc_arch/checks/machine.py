@@ -18,6 +18,12 @@ VARIABLES = {
 }
 
 
+NUMBERS = {
+    "pytorch": ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "MASTER_PORT"),
+}
+
+
 def check_machine(opt: Options, launcher: str, environment: Mapping[str, str] | None = None) -> list[str]:
     """Check the number of GPUs, the launcher and what it needs.
 
@@ -37,6 +43,12 @@ def check_machine(opt: Options, launcher: str, environment: Mapping[str, str] | 
     if missing:
         who = f"start with: {START}" if launcher == "pytorch" else "start with srun, or leave --launcher away"
         raise UserError(f"--launcher {launcher}: the variable {missing[0]} of the environment is missing; {who}.")
+    for name in NUMBERS.get(launcher, ()):
+        if not environment.get(name, "0").isdecimal():
+            raise UserError(
+                f"--launcher {launcher}: the variable {name} of the environment is {environment[name]!r}, but must be "
+                "a whole number."
+            )
     processes = _number(environment, "WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in environment else 1
     if launcher == "none" and processes > 1:
         raise UserError(
@@ -54,6 +66,11 @@ def _check_gpus(opt: Options, launcher: str, environment: Mapping[str, str]) -> 
     if wanted > there and (launcher == "none" or not there):
         advice = "set num_gpu to 0 to use the CPU" if not there else f"set num_gpu to {there} or auto"
         raise UserError(f"num_gpu is {wanted}, but {found}; {advice}.")
+    if launcher == "slurm" and not there:
+        raise UserError(
+            f"--launcher slurm uses a GPU for each process, but {found}; on CPUs start with torchrun and --launcher "
+            "pytorch."
+        )
     if launcher != "none" and there:
         local = _number(environment, "LOCAL_WORLD_SIZE" if launcher == "pytorch" else "SLURM_NTASKS_PER_NODE")
         if local > there:

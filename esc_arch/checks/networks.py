@@ -9,8 +9,7 @@ from torch import nn
 
 from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import check_registered
-from esc_arch.checks.parts import first_line
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 
 Options = dict[str, Any]
 Size = tuple[int, int]  # height, width

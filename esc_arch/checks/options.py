@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ from esc_arch.checks.decoding import one_thread
 from esc_arch.checks.lmdb import show
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.networks import build_checked, check_takes
-from esc_arch.checks.parts import check_parts, first_line, needs_gt
+from esc_arch.checks.parts import check_parts, needs_gt
 from esc_arch.checks.table import DEGRADING_MODELS, NAMES
 from esc_arch.checks.values import read_values
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
@@ -178,27 +179,33 @@ def _check_metrics_on(opt: Options, phase: str, found: Checked) -> None:
 
 def _try_metric(section: Options, kind: tuple[int, int, int], dataset: Options, where: str, phase: str) -> None:
     """Let a metric compare noise of a height, a width and channels."""
-    from basicsr.metrics import calculate_metric
-
     if section.get("crop_border", 0) is None:  # ESCLTEModel fills it in
         section = {**section, "crop_border": math.ceil(dataset["scale"])}
     *size, channels = kind
+    reason = _why_no_figure(section, size, channels)
+    if reason:
+        is_size = min(size) < LARGE_ENOUGH and not _why_no_figure(section, [LARGE_ENOUGH] * 2, channels)
+        cause = f" on the smallest results of datasets:{phase}, {size[1]}x{size[0]} pixels" if is_size else ""
+        advice = "remove the metric, or the smallest images" if is_size else "correct its arguments, or remove it"
+        raise UserError(f"{where}: {section['type']} fails{cause} ({reason}); {advice}.")
+
+
+def _why_no_figure(section: Options, size: list[int], channels: int) -> str:
+    """Say what keeps a metric from comparing images, or nothing."""
+    from basicsr.metrics import calculate_metric
+
     shape = tuple(min(side, LARGE_ENOUGH) for side in size) + ((RGB,) if channels == RGB else ())  # as tensor2img
     noise = np.random.default_rng(0)
     data = {name: noise.integers(0, 256, shape, np.uint8) for name in ("img", "img2")}
-    reason = "the figure is no number"
     try:
-        with one_thread(), np.errstate(all="ignore"):
+        with one_thread(), np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, about what comes out as no number
             figure = calculate_metric(data, section)
     except UserError:
         raise
     except Exception as error:  # whatever a metric makes of too few pixels
-        figure, reason = math.nan, first_line(error)
-    if not math.isfinite(figure):
-        large = min(size) >= LARGE_ENOUGH
-        cause = "" if large else f" on the smallest results of datasets:{phase}, {size[1]}x{size[0]} pixels"
-        advice = "correct its arguments" if large else "remove the metric, or the smallest images"
-        raise UserError(f"{where}: {section['type']} fails{cause} ({reason}); {advice}.")
+        return first_line(error)
+    return "" if math.isfinite(figure) else "the figure is no number"
 
 
 def _check_model_options(opt: Options) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from esc_arch.checks.arguments import check_arguments
+from esc_arch.checks.losses import ROLES, try_loss
 from esc_arch.checks.names import hint, meant
 from esc_arch.checks.table import GAN_MODELS, NAMES, SECTIONS
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 
 Options = dict[str, Any]
 FAULTS = (
@@ -50,16 +51,16 @@ def check_parts(opt: Options) -> list[str]:
     """
     told = _check_metrics((opt.get("val") or {}).get("metrics") or {}, opt)
     if opt["is_train"]:
-        _check_losses(opt)
+        told += _check_losses(opt)
         _check_optimizers(opt)
     return told
 
 
-def _check_losses(opt: Options) -> None:
+def _check_losses(opt: Options) -> list[str]:
     from basicsr.losses import build_loss
     from basicsr.utils.registry import LOSS_REGISTRY
 
-    train = opt["train"]
+    train, told = opt["train"], list[str]()
     sections = [name for name in NAMES["train:*_opt"] if train.get(name)]
     for name in sections:
         own = READ_BY_MODELS.get((opt["model_type"], name), ())
@@ -70,23 +71,26 @@ def _check_losses(opt: Options) -> None:
             raise UserError(f"{where}:type: {kind!r} is unknown{hint(kind, LOSS_REGISTRY.keys())}.")
         check_arguments(arguments, LOSS_REGISTRY.get(kind), where)
         try:
-            build_loss(section)
+            loss = build_loss(section)
         except (OSError, pickle.UnpicklingError, EOFError, RuntimeError) as error:  # URLError is an OSError
             raise _without_vgg(where, arguments, error) from error
         except (NotImplementedError, *FAULTS) as error:
             raise UserError(f"{where}: {kind} cannot be built: {first_line(error)}") from error
+        if name in ROLES:
+            told += try_loss(loss, kind, where)
     from basicsr.models.sr_model import SRModel
     from basicsr.utils.registry import MODEL_REGISTRY
 
     model = MODEL_REGISTRY.get(opt["model_type"])
     if not issubclass(model, SRModel):
-        return
+        return told
     if opt["model_type"] in GAN_MODELS:
         for part in ("train:gan_opt", "network_d", "train:optim_d"):
             if not (opt if part == "network_d" else train).get(part.rpartition(":")[2]):
                 raise UserError(f"the option {part} is missing, which {opt['model_type']} needs.")
     elif not any(train.get(name) for name in sections if name not in ("gan_opt", "ldl_opt", "mesa_opt")):
         raise UserError("train: no loss is given; add pixel_opt, as the files in options/ have it.")
+    return told
 
 
 def _without_vgg(where: str, arguments: Options, error: BaseException) -> UserError:
@@ -197,8 +201,3 @@ def needs_gt(section: Options) -> bool:
         return pyiqa_needs_gt(load_metric(section["metric"], section.get("device", "cpu")))
     parameter = inspect.signature(METRIC_REGISTRY.get(section["type"])).parameters.get("img2")
     return parameter is not None and parameter.default is parameter.empty
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0] or type(error).__name__

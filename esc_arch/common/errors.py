@@ -55,6 +55,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def some(things: list[str], most: int = 10) -> str:
     """List things, the first of them where there are many."""
     return ", ".join(things[:most]) + (f" and {len(things) - most} more" if len(things) > most else "")

@@ -76,6 +76,11 @@ def load_metric(name: str, device: str = "cpu") -> Any:
     if name not in known:
         raise UserError(f"metric {name} is unknown to pyiqa, or not of images; choose from {', '.join(known)}.")
     try:
+        torch.empty(1, device=device)
+    except Exception as error:  # of the name, or the driver
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"metric {name}: its device {device} cannot be used ({reason}); leave device out.") from error
+    try:
         return pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:  # whatever the downloads of a dozen hosts raise
         reason = " ".join(str(error).split())[:200]
