@@ -25,9 +25,11 @@ KINDS = {
     "lam": "which pixels of the input count for a window of the output (local attribution maps)",
     "similarity": "how similar layers are to each other: CKA of features, cosine of attention maps",
     "erf": "how far the pixels lie that change one pixel of the output (effective receptive field)",
+    "kernels": "the large kernel of ConvAttn, before and after averaging, and the dynamic ones of some pictures",
+    "features": "what goes into and comes out of the attention and the ConvAttn of a block",
     "spectrum": "which frequencies live in the features of each layer",
+    "visual": "crops by several networks side by side, with PSNR and SSIM",
 }
-SIDE = 64
 
 
 @one_sentence
@@ -67,20 +69,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m esc_arch.analyze", description="Look into networks.")
     kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for what, purpose in KINDS.items():
-        _add_common(kind := kinds.add_parser(what, help=purpose, description=f"Show {purpose}."))
-        _module(what).add_arguments(kind)
+        parts, module = kinds.add_parser(what, help=purpose, description=f"Show {purpose}."), _module(what)
+        _add_common(parts, module.SIDE)
+        module.add_arguments(parts)
     return parser.parse_args(argv)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, side: int) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", help="option files, names of weights of this package, checkpoints")
     add("--weights", nargs="+", default=[], metavar="FILE=CHECKPOINT", help="checkpoints of option files")
     add("--images", nargs="+", metavar="IMAGE", help="pictures, or folders of them (photographs of scikit-image)")
     add("--lq", action="store_true", help="the pictures are LQ already, not GT that is to be shrunk")
     add("--scale", type=positive, metavar="S", help="of checkpoints that do not tell it, as those of ESC+LTE")
-    side = f"LQ pixels of a side of what is taken of each picture, 0 for all ({SIDE})"
-    add("--side", type=count, default=SIDE, metavar="N", help=side)
+    part = "LQ pixels of a side of what is taken of each picture, 0 for all (%(default)s)"
+    add("--side", type=count, default=side, metavar="N", help=part)
     add("-o", "--output", default="results/analyze", metavar="OUT", help="folder, or path of the figure (%(default)s)")
     add("--dpi", type=positive, default=DPI, help="pixels per inch of the PNG (%(default)s)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(%(default)s)")

@@ -19,6 +19,7 @@ from esc_arch.common.errors import UserError
 
 MODULES = ()
 OF_GRADIENTS = True
+SIDE = 64
 SHARES = (0.5, 0.9, 0.99)
 SMALLEST = 3  # LQ pixels of a side
 DECADES = 5  # powers of ten below the largest gradient that are shown

@@ -25,6 +25,7 @@ SPREAD = 2.0  # LQ pixels, of the Gaussian that makes an area of pixels
 COMPLETE = 0.01
 MODULES = ("captum",)
 OF_GRADIENTS = True
+SIDE = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -113,14 +113,14 @@ def _calls(subject: Subject) -> tuple[dict[str, _Call], Sizes]:
     def watch(name: str, module: nn.Module) -> None:
         def note(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if name not in calls:
-                calls[name] = _Call(len(calls), _tensor(inputs), _tensor(output))
+                calls[name] = _Call(len(calls), first_tensor(inputs), first_tensor(output))
 
         handles.append(module.register_forward_hook(note))
 
     for name, module in subject.network.named_modules():
         watch(name, module)
     try:
-        with torch.no_grad(), speedups.use(Speedups.none()), _measured(subject.network) as sizes:
+        with torch.no_grad(), speedups.use(Speedups.none()), measured(subject.network) as sizes:
             subject.probe()
     finally:
         for handle in handles:
@@ -129,7 +129,7 @@ def _calls(subject: Subject) -> tuple[dict[str, _Call], Sizes]:
 
 
 @contextmanager
-def _measured(network: nn.Module) -> Iterator[Sizes]:
+def measured(network: nn.Module) -> Iterator[Sizes]:
     """Note the heights and widths of the images within a network."""
     sizes: Sizes = {}
 
@@ -197,7 +197,7 @@ def _keeps_shape(call: _Call, sizes: Sizes) -> bool:
     """Whether a module turns an image into one of the same shape."""
     if call.given is None or call.made is None or call.given.shape != call.made.shape:
         return False
-    return _image(call.made, sizes) is not None
+    return image_or_none(call.made, sizes) is not None
 
 
 def _follows(before: _Call, after: _Call) -> bool:
@@ -207,7 +207,7 @@ def _follows(before: _Call, after: _Call) -> bool:
     return before.made.data_ptr() == after.given.data_ptr() and before.versions[1] == after.versions[0]
 
 
-def _tensor(value: Any) -> torch.Tensor | None:
+def first_tensor(value: Any) -> torch.Tensor | None:
     """The first tensor of a module's inputs or outputs, None where there is none."""
     if isinstance(value, torch.Tensor):
         return value
@@ -236,7 +236,7 @@ def watched(subject: Subject, layers: Sequence[Layer]) -> Iterator[Features]:
     for number, layer in enumerate(layers):
         place(number, layer)
     try:
-        with speedups.use(Speedups.none()), _measured(subject.network) as sizes:
+        with speedups.use(Speedups.none()), measured(subject.network) as sizes:
             yield features
     finally:
         for handle in handles:
@@ -245,7 +245,7 @@ def watched(subject: Subject, layers: Sequence[Layer]) -> Iterator[Features]:
 
 
 def _required(value: Any, layer: Layer) -> torch.Tensor:
-    tensor = _tensor(value)
+    tensor = first_tensor(value)
     if tensor is None:
         raise UserError(f"--layers: {layer.name} hands on no tensor; name other modules.")
     return tensor.detach()
@@ -265,13 +265,14 @@ def as_image(tensor: torch.Tensor, sizes: Sizes, name: str) -> torch.Tensor:
     Raises:
         UserError: it is nothing of the kind.
     """
-    image = _image(tensor, sizes)
+    image = image_or_none(tensor, sizes)
     if image is None:
         raise UserError(f"What {name} computes, {tuple(tensor.shape)}, is no image; choose other modules by --layers.")
     return image
 
 
-def _image(tensor: torch.Tensor, sizes: Sizes) -> torch.Tensor | None:
+def image_or_none(tensor: torch.Tensor, sizes: Sizes) -> torch.Tensor | None:
+    """Turn features into an image as `as_image` does, None where they are none."""
     known = set(sizes.values())
     if tensor.dim() == 4 and tuple(tensor.shape[2:]) in known:
         return tensor

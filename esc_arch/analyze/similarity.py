@@ -21,6 +21,7 @@ from esc_arch.common.errors import UserError
 
 MODULES = ()
 OF_GRADIENTS = False
+SIDE = 64
 FEWEST = 4  # pixels that CKA needs
 
 

@@ -20,6 +20,7 @@ from esc_arch.common.errors import UserError
 
 MODULES = ()
 OF_GRADIENTS = False
+SIDE = 64
 SMALLEST = 8  # LQ pixels of a side, for a few frequencies
 BINS = 16
 

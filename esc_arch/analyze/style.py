@@ -57,15 +57,45 @@ def panels(rows: int, columns: int, height: float, width: float | None = None, *
     Returns:
         the figure, and its axes (rows, columns).
     """
+    figure = _figure(width or (COLUMN if columns <= 4 else PAGE), height * rows)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def pairs_of_panels(
+    pairs: int, rows: int, columns: int, height: float, width: float, ratio: float
+) -> tuple[Any, list[tuple[Any, list[Any]]]]:
+    """Make a figure of large panels, each with small ones at its right.
+
+    Args:
+        pairs: number of large panels, below each other.
+        rows, columns: of small ones beside each.
+        height: of a row of small ones, in inches.
+        width: of the figure, in inches.
+        ratio: how much wider a large one is than a small one.
+
+    Returns:
+        the figure, and for each pair the large panel and the small ones.
+    """
+    figure = _figure(width, height * rows * pairs)
+    grid = figure.add_gridspec(pairs * rows, columns + 1, width_ratios=[ratio, *[1] * columns])
+    found = []
+    for pair in range(pairs):
+        first = pair * rows
+        whole = figure.add_subplot(grid[first : first + rows, 0])
+        places = [(first + row, column) for row in range(rows) for column in range(1, columns + 1)]
+        found.append((whole, [figure.add_subplot(grid[place]) for place in places]))
+    return figure, found
+
+
+def _figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    width = width or (COLUMN if columns <= 4 else PAGE)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    figure = Figure(figsize=(width, height * rows), layout=layout)
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    return figure
 
 
 def wrapped(text: str, inches: float) -> str:
