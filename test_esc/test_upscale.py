@@ -129,12 +129,26 @@ def test_two_pictures_of_one_name(tmp_path: Path, weights: str, capsys: pytest.C
 def test_half_precision_and_self_ensemble(tmp_path: Path, weights: str) -> None:
     pixels = picture(tmp_path / "a.png")
     command = [str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "--weights", weights, "--device", "cpu"]
-    main([*command, "--fp16"])
-    half = np.asarray(Image.open(tmp_path / "b.png")).astype(int)
-    assert np.abs(half - upscale_image(pixels, weights)).max() <= 12
+    for dtype in (["--fp16"], ["--bf16"], ["--dtype", "bf16"], ["--dtype", "auto"]):
+        main([*command, *dtype, "--overwrite"])
+        half = np.asarray(Image.open(tmp_path / "b.png")).astype(int)
+        assert np.abs(half - upscale_image(pixels, weights)).max() <= (0 if "auto" in dtype else 12)
     main([*command, "--self-ensemble", "--overwrite", "--tile", "64"])
     ensemble = np.asarray(Image.open(tmp_path / "b.png"))
     np.testing.assert_array_equal(ensemble, upscale_image(pixels, weights, self_ensemble=True))
+
+
+def test_bf16_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str
+) -> None:
+    """It is fp32, to the last level, and the command says so."""
+    pixels = picture(tmp_path / "a.png")
+    monkeypatch.setattr("esc_arch.fast.kernels.has_bf16", lambda: False)
+    command = [str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), "--weights", weights, "--device", "cpu"]
+    main([*command, "--dtype", "bf16"])
+    assert capsys.readouterr().err.startswith("bf16: computing in fp32, since ")
+    result = np.asarray(Image.open(tmp_path / "b.png"))
+    np.testing.assert_array_equal(result, upscale_image(pixels, weights))
 
 
 @pytest.mark.parametrize(("scale", "size"), [("2.7", (32, 27)), ("1.5", (18, 15)), (None, (48, 40))])

@@ -14,6 +14,7 @@ from torch import nn
 from esc_arch.archs import ESC, ESCLTE, Bicubic, HiT_SRF
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
+from esc_arch.fast import kernels
 from esc_arch.layers.lte import sample_bilinear
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale import memory, pixels, upscale_image
@@ -144,7 +145,7 @@ def test_limits_of_container_and_process_are_respected(tmp_path: Path, monkeypat
 def test_numbers_that_overflow_are_refused() -> None:
     net = ESC(**TINY).half()
     nn.init.constant_(net.last.weight, 60000)
-    with pytest.raises(UserError, match="leave --fp16 out"):
+    with pytest.raises(UserError, match="take fp32 or bf16"):
         upscale_image(np.full((8, 8, 3), 255, np.uint8), net)
 
 
@@ -194,6 +195,20 @@ def test_hit_sr_and_networks_without_parameters() -> None:
         upscale_image(image, nn.Identity())
 
 
+def test_dtypes_of_a_network_that_is_given() -> None:
+    """Its weights stay as they are."""
+    net = randomise(ESC(**TINY)).eval()
+    image = np.random.default_rng(0).random((24, 20, 3), np.float32)
+    exact, rounded = (upscale_image(image, net, dtype=dtype) for dtype in ("auto", "bf16"))
+    np.testing.assert_array_equal(upscale_image(image, net, dtype="fp32"), exact)
+    assert np.abs(rounded - exact).max() <= 0.05
+    assert np.abs(rounded - exact).max() > 0 or not kernels.has_bf16()
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+    for dtype, complaint in (("fp16", "convert it by network.to"), ("fp8", "one of auto, fp32, bf16, fp16")):
+        with pytest.raises(ValueError, match=complaint):
+            upscale_image(image, net, dtype=dtype)
+
+
 def test_networks_of_spandrel(tmp_path: Path) -> None:
     define_torchvision_operators()
     spandrel = pytest.importorskip("spandrel")
@@ -206,8 +221,8 @@ def test_networks_of_spandrel(tmp_path: Path) -> None:
     model = spandrel.ModelLoader().load_from_file(tmp_path / "swinir.pth")
     expected = model(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     np.testing.assert_allclose(result, expected.numpy(), atol=1e-5)
-    with pytest.raises(UserError, match="SwinIR does not work in half precision"):
-        load_enlarger(tmp_path / "swinir.pth", half=True)
+    with pytest.raises(UserError, match="SwinIR does not work in it; take fp32"):
+        load_enlarger(tmp_path / "swinir.pth", dtype="fp16")
     torch.save({"a": torch.zeros(1)}, tmp_path / "unknown.pth")
     with pytest.raises(UserError, match=r"unknown\.pth: .* Neither does spandrel know the network"):
         load_enlarger(tmp_path / "unknown.pth")

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     extra = materialised_rows(rows) if args.claims else []
     baselines = bicubic_rows(rows) if args.bicubic else []
     rows = in_every_dtype([*baselines, *in_every_runtime(rows, args.runtime), *extra], args.dtype)
-    leave_out(rows)
+    leave_out(rows, device)
     sizes = {row.scale: _input_size(args, row.scale, device) for row in rows if row.content}
     warmup = WARMUP[device] if args.warmup is None else args.warmup
     repeats = args.repeats or REPEATS[device]

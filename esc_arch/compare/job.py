@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from esc_arch.common.precision import choose_dtype
 from esc_arch.compare.options import PYTORCH, Row
 from esc_arch.compare.pictures import Album
 
@@ -61,7 +62,7 @@ class Job:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network runs."""
-        dtype = self.row.dtype
+        dtype, _ = choose_dtype(self.row.dtype, self.protocol.device)
         if self.row.runtime != PYTORCH or dtype == "fp32":
             return nullcontext()
         return torch.autocast(self.protocol.device, DTYPES[dtype])

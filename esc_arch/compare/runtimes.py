@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError, printable
+from esc_arch.common.precision import choose_dtype
 from esc_arch.common.whole_files import temporary_name
 from esc_arch.compare.job import Job
 from esc_arch.compare.options import PYTORCH, Row
@@ -61,9 +62,11 @@ def in_every_runtime(rows: list[Row], names: list[str]) -> list[Row]:
     return repeated
 
 
-def leave_out(rows: list[Row]) -> None:
-    """Do not time what a runtime has no operators for; the row says so."""
+def leave_out(rows: list[Row], device: str) -> None:
+    """Do not time what a runtime has no operators for; a row says so, and where another dtype is computed in."""
     for row in rows:
+        if row.runtime == PYTORCH:
+            row.remark = "; ".join(part for part in (row.remark, choose_dtype(row.dtype, device)[1]) if part)
         if row.runtime != PYTORCH and not runtimes.takes(row.runtime, row.dtype):
             row.timed, row.remark = False, f"{runtimes.NAMES[row.runtime]} does not compute in {row.dtype} on a CPU"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from esc_arch.fast import kernels, speedups
+from esc_arch.fast import kernels, reduced, speedups
 from esc_arch.fast.strips import memory_format
 from esc_arch.layers.backend import Bias, window_attention
 from esc_arch.layers.window import RelativePositionBias, window_partition
@@ -23,7 +23,8 @@ def image_attention(
 ) -> torch.Tensor:
     """Do what `esc_arch.layers.backend.image_attention` does, and leave images in the layout in which they come."""
     if attn_type in ("auto", "SDPA") and isinstance(bias, RelativePositionBias) and pays(qkv, bias):
-        return compiled_attention(qkv, bias, heads)
+        fits = qkv.dtype == torch.float32 or kernels.attention.fits_bf16(qkv.shape[1] // 3 // heads)
+        return compiled_attention(qkv if fits else qkv.float(), bias, heads).to(qkv.dtype)
     if not speedups.active().channels_last or memory_format(qkv) != torch.channels_last:
         return definition(qkv, bias, heads, attn_type)
     q, k, v = window_partition(qkv, bias.window, heads)
@@ -45,7 +46,8 @@ def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
         speedups.active().kernels
         and type(qkv) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and qkv.device.type == "cpu"
-        and qkv.dtype == bias.table.dtype == torch.float32
+        and (qkv.dtype == torch.float32 or (qkv.dtype == torch.bfloat16 and reduced.active()))
+        and bias.table.dtype == torch.float32
         and type(bias) is RelativePositionBias
         and bias.window % kernels.attention.WINDOW_MULTIPLE == 0
         and qkv.is_contiguous(memory_format=torch.channels_last)

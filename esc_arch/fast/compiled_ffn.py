@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_arch.fast import kernels, speedups
+from esc_arch.fast import kernels, reduced, speedups
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
 
@@ -22,7 +22,7 @@ def pays(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> bool:
         and not torch.is_grad_enabled()
         and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
+        and reduced.undisturbed()
         and all(tensor.dtype == torch.float32 for tensor in (x, *parameters))
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.shape[3] >= kernels.conv_ffn.NARROWEST
@@ -74,5 +74,6 @@ def compiled_ffn(
         skip,
         memory,
         rest,
+        reduced.active(channels, ffn.dwc.in_channels),
     )
     return memory, rest

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from esc_arch.fast import kernels
-from esc_arch.fast.large_kernel import ROWS, transforms
+from esc_arch.fast import kernels, reduced
+from esc_arch.fast.large_kernel import ROWS, transformable
 from esc_arch.fast.one_pass import once
 from esc_arch.layers.conv_attn import DynamicLargeKernel, LargeKernel, PartialConvAttn
 
@@ -23,7 +23,8 @@ def pays(x: torch.Tensor, convolution: PartialConvAttn, kernel: Any) -> bool:
     return (
         type(convolution.plk) is DynamicLargeKernel
         and isinstance(kernel, LargeKernel)
-        and transforms(x, kernel)
+        and transformable(x, kernel)
+        and reduced.undisturbed()
         and x.shape[3] >= kernels.large_kernel.NARROWEST
     )
 
@@ -39,6 +40,8 @@ def add_conv_attn(out: torch.Tensor, x: torch.Tensor, convolution: PartialConvAt
     """
     assert isinstance(convolution.plk, DynamicLargeKernel)
     rows = math.ceil(x.shape[2] / math.ceil(x.shape[2] / ROWS) / 2) * 2
-    transformed = once(kernel, ("compiled", rows), lambda: kernels.large_kernel.transformed(kernel.weight, rows))
     detour = convolution.aggr.weight[:, : convolution.pdim]
-    torch.ops.esc_arch.large_kernel(out, x, convolution.plk.dynamic_kernel(x), detour, *transformed)
+    with torch.autocast("cpu", enabled=False):  # of the kernels themselves nothing is rounded
+        transformed = once(kernel, ("compiled", rows), lambda: kernels.large_kernel.transformed(kernel.weight, rows))
+        dynamic = convolution.plk.dynamic_kernel(x)
+    torch.ops.esc_arch.large_kernel(out, x, dynamic, detour, *transformed, reduced.active(x.shape[1]))

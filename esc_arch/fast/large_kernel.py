@@ -60,13 +60,17 @@ def convolve_large(x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
 
 def transforms(x: torch.Tensor, kernel: LargeKernel) -> bool:
     """Tell whether `x` (B, P, H, W) is convolved with the large kernel by way of its transform."""
+    return transformable(x, kernel) and not torch.is_autocast_enabled("cpu")
+
+
+def transformable(x: torch.Tensor, kernel: LargeKernel) -> bool:
+    """Tell whether a transform of the kernel serves, if it is computed in the dtype of `x`."""
     return (
         kernel.symmetric
         and kernel.weight.shape[-1] >= SMALLEST_TRANSFORMED
         and x.device.type == "cpu"
         and x.dtype == kernel.weight.dtype
         and x.dtype in (torch.float32, torch.float64)  # sums over a column lose too much in half precision
-        and not torch.is_autocast_enabled("cpu")
         and speedups.active().transform
     )
 

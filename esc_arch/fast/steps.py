@@ -159,7 +159,7 @@ def conv_attn_step(
     if torch.is_grad_enabled():
         return out + F.conv2d(mixed, detour)
     if compiled:
-        torch.ops.esc_arch.add_products(out, mixed, detour)
+        torch.ops.esc_arch.add_products(out, mixed.float(), detour)
         return out
     for strip in cut(x, x.shape[1]):
         strip.of(out).add_(F.conv2d(strip.of(mixed), detour))

@@ -21,6 +21,7 @@ from esc_arch.common.arguments import count, factor, positive
 from esc_arch.common.ending import going_on_when_repeated
 from esc_arch.common.errors import UserError, one_sentence, printable
 from esc_arch.common.launch import Launch, launched
+from esc_arch.common.precision import CHOICES, choose_dtype
 from esc_arch.pictures.formats import FORMATS, format_of
 from esc_arch.upscale.batch import Summary, conclusion
 from esc_arch.upscale.crew import Alone, Crew, told_by_the_first
@@ -64,9 +65,10 @@ def main(argv: list[str] | None = None) -> None:
 def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summary:
     """Enlarge pictures, alone or together with others."""
     device = _choose_device(args.device, launch)
-    size, networks = _size(args), _networks(args)
+    dtype = _dtype(args, device)
+    size, networks = _size(args), _networks(args, dtype)
     plan = crew.agree(lambda: _plan(args, size, networks), args.output)
-    networks.move(device, args.fp16)
+    networks.move(device, dtype)
     settings = Settings(
         size,
         args.tile,
@@ -83,9 +85,11 @@ def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summar
 
 
 def _run_videos(args: argparse.Namespace, launch: Launch, videos: list[str]) -> VideoSummary:
-    device, networks, size = _choose_device(args.device, launch), _networks(args), _size(args)
+    device = _choose_device(args.device, launch)
+    dtype = _dtype(args, device)
+    networks, size = _networks(args, dtype), _size(args)
     targets = targets_of(videos, args.output, _suffix(args, size, networks))
-    networks.move(device, args.fp16)
+    networks.move(device, dtype)
     settings = VideoSettings(
         size,
         args.codec,
@@ -94,7 +98,7 @@ def _run_videos(args: argparse.Namespace, launch: Launch, videos: list[str]) -> 
         args.overwrite,
         args.max_pixels,
         args.metadata == "keep",
-        (args.self_ensemble, args.fp16, args.window),
+        (args.self_ensemble, dtype, args.window),
     )
     with going_on_when_repeated():
         return enlarge_videos(targets, networks, settings, functools.partial(_tell, sys.stdout) if args.stats else None)
@@ -104,9 +108,17 @@ def _size(args: argparse.Namespace) -> Size:
     return args.size or Size(scale=args.scale, longest=args.longest)
 
 
-def _networks(args: argparse.Namespace) -> Networks:
+def _dtype(args: argparse.Namespace, device: str) -> str:
+    """Choose what is computed in, and say so where it is another dtype than was asked for."""
+    dtype, remark = choose_dtype(args.dtype, device)
+    if remark:
+        print(remark, file=sys.stderr)
+    return dtype
+
+
+def _networks(args: argparse.Namespace, dtype: str) -> Networks:
     load = functools.partial(
-        load_enlarger, self_ensemble=args.self_ensemble, half=args.fp16, scale=args.scale, window=args.window
+        load_enlarger, self_ensemble=args.self_ensemble, dtype=dtype, scale=args.scale, window=args.window
     )
     return Networks(args.weights, load)
 
@@ -239,7 +251,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--metadata", choices=("keep", "none"), default="keep", help="EXIF, texts, ... (default: keep)")
     parser.add_argument("--stats", action="store_true", help="a line for each picture: sizes, time, speed")
     parser.add_argument("--tile", type=positive, metavar="PIXELS", help="side of a tile (default: by free memory)")
-    parser.add_argument("--fp16", action="store_true", help="compute in half precision")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument("--dtype", choices=CHOICES, default="auto", help="to compute in (default: auto, fp32)")
+    for name in ("bf16", "fp16"):
+        precision.add_argument(f"--{name}", dest="dtype", action="store_const", const=name, help=f"--dtype {name}")
     parser.add_argument("--self-ensemble", action="store_true", help="average over eight symmetries: better, 8x slower")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--suffix", help="added to names (default: _x2 for scale 2, _3840x2160, ...)")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.precision import choose_dtype
 from esc_arch.pictures.picture import Pixels
-from esc_arch.upscale.network import load_enlarger
+from esc_arch.upscale.network import Enlarger, load_enlarger
 from esc_arch.upscale.pixels import RANGES
 from esc_arch.upscale.reaching import enlarge_to, target_of
 from esc_arch.upscale.sizes import Size
@@ -31,6 +34,7 @@ def upscale_image(
     tile: int | None = None,
     self_ensemble: bool = False,
     window: int | None = None,
+    dtype: str = "auto",
 ) -> Pixels:
     """Enlarge one image.
 
@@ -50,24 +54,43 @@ def upscale_image(
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one, 64.
+        dtype: what is computed in, `fp32`, `bf16` or `fp16`; fp32 in place of bf16 where there are no instructions for
+            it. `auto` is fp32, or the precision of a network that is given, which no other choice but bf16 changes.
 
     Returns:
         the enlarged image, (H', W'[, C]), rounded, of the same type.
 
     Raises:
         UserError: the weights cannot be used, do not enlarge, or not with this window.
-        ValueError: the image has another shape, type or range; or the size is none.
+        ValueError: the image has another shape, type or range; or the size is none, or the dtype.
     """
     image = _checked(image)
     flat = image.ndim == 2
     # a copy: numpy calls an axis of one pixel contiguous, whatever its stride, and torch refuses those below zero
     pixels = np.array(image[..., None] if flat else image, _computed_as(image.dtype), order="C")
     wanted = wanted_size(scale, size, longest)
-    enlarger = load_enlarger(weights, self_ensemble=self_ensemble, scale=scale, window=window)
+    enlarger = _in_dtype(weights, dtype, self_ensemble=self_ensemble, scale=scale, window=window)
     enlarged = enlarge_to(pixels, enlarger, target_of(enlarger, wanted, pixels.shape[:2]), tile)
     if image.dtype == bool:
         enlarged = enlarged >= 0.5
     return (enlarged[..., 0] if flat else enlarged).astype(image.dtype, copy=False)
+
+
+def _in_dtype(weights: str | os.PathLike[str] | nn.Module, name: str, **options: Any) -> Enlarger:
+    """Load the enlarger to compute in what is asked for; the weights of a network that is given stay as they are."""
+    if not isinstance(weights, nn.Module):
+        dtype = choose_dtype(name, "cpu")[0]
+        return load_enlarger(weights, dtype=dtype, **options).to("cpu", dtype)
+    enlarger = load_enlarger(weights, **options)
+    given = {torch.float32: "fp32", torch.float16: "fp16"}.get(enlarger.dtype)
+    dtype = choose_dtype(name, str(enlarger.device))[0]
+    if name == "auto" or dtype == given:
+        return enlarger
+    if dtype != "bf16" or given != "fp32":
+        raise ValueError(
+            f"dtype is {name}, but the network has weights of {enlarger.dtype}; convert it by network.to(...)"
+        )
+    return replace(enlarger, bf16=True)
 
 
 def wanted_size(scale: float | None, size: tuple[int | None, int | None] | None, longest: int | None) -> Size:

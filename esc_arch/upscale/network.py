@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ class Enlarger:
         window: inputs are padded by reflection to a multiple of it, and outputs cropped, as in evaluation.
         grid: where tiles should start, so that the network divides them into windows as it divides the image.
         self_ensemble: average over the eight symmetries of the square.
+        bf16: run under autocast to bf16, with weights in single precision.
     """
 
     network: nn.Module
@@ -44,6 +46,7 @@ class Enlarger:
     grid: int = 1
     self_ensemble: bool = False
     any_scale: bool = False
+    bf16: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -52,16 +55,16 @@ class Enlarger:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision that the network computes in."""
+        """Precision of the weights and of what lies between the layers."""
         return self._weight().dtype
 
     def _weight(self) -> torch.Tensor:
         return next(self.network.parameters(), torch.zeros(0))
 
-    def to(self, device: str, half: bool) -> Enlarger:
-        """Move the network to a device, in half or single precision."""
-        self.network.to(device=device, dtype=torch.float16 if half else torch.float32)
-        return self
+    def to(self, device: str, dtype: str) -> Enlarger:
+        """Move the network to a device, to compute in `fp32`, `bf16` or `fp16`."""
+        self.network.to(device=device, dtype=torch.float16 if dtype == "fp16" else torch.float32)
+        return replace(self, bf16=dtype == "bf16")
 
     def at_scale(self, scale: float | None) -> Enlarger:
         """Return the enlarger for a scale; None takes that of the network.
@@ -99,11 +102,12 @@ class Enlarger:
         if place is None:
             sides = image.shape[-2], image.shape[-1]
             place = Place.of_whole(sides, self.enlarged(*sides))
-        results = self._all_symmetries(image, place) if self.self_ensemble else [self._enlarge(image, place)]
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            results = self._all_symmetries(image, place) if self.self_ensemble else [self._enlarge(image, place)]
         mean = torch.stack(results).mean(dim=0) if len(results) > 1 else results[0]
         if not torch.isfinite(mean).all():
             half = self.dtype == torch.float16
-            reason = "it overflows in half precision, leave --fp16 out" if half else "its weights are broken"
+            reason = "it overflows in half precision, take fp32 or bf16" if half else "its weights are broken"
             raise UserError(f"the network gave no numbers: {reason}")
         return mean.clamp(0, 1)
 
@@ -135,7 +139,7 @@ def load_enlarger(
     weights: str | os.PathLike[str] | nn.Module,
     *,
     self_ensemble: bool = False,
-    half: bool = False,
+    dtype: str = "fp32",
     scale: float | None = None,
     window: int | None = None,
 ) -> Enlarger:
@@ -145,7 +149,7 @@ def load_enlarger(
         weights: the name of weights that come with this package, the path of a checkpoint of the ESC family, of HiT-SR,
             or of any network for RGB images that spandrel recognises; or a network itself.
         self_ensemble: average over the eight symmetries of the square.
-        half: the network will run in half precision.
+        dtype: what the network will compute in, `fp32`, `bf16` or `fp16`; `Enlarger.to` lets it.
         scale: of a network whose weights do not tell it; otherwise nothing depends on it.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one. A network knows its
             own.
@@ -167,7 +171,7 @@ def load_enlarger(
     except NotRecognisedError as error:
         if window is not None:
             raise UserError(f"{file}: a window is given, which is for ESC-RIB; leave it out.") from error
-        enlarger = _of_spandrel(file, tensors, error, half)
+        enlarger = _of_spandrel(file, tensors, error, dtype)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     else:
@@ -228,12 +232,12 @@ def _of_module(network: nn.Module) -> Enlarger:
     return _of_identity(network, identity)
 
 
-def _of_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError, half: bool) -> Enlarger:
+def _of_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserError, dtype: str) -> Enlarger:
     from esc_arch.weights.spandrel_plugin import load_by_spandrel
 
     model = load_by_spandrel(file, tensors, reason)
-    if half and not model.supports_half:
-        raise UserError(f"--fp16: {model.architecture.name} does not work in half precision; leave it out.")
+    if (dtype == "fp16" and not model.supports_half) or (dtype == "bf16" and not model.supports_bfloat16):
+        raise UserError(f"--dtype {dtype}: {model.architecture.name} does not work in it; take fp32.")
     return Enlarger(_Described(model), model.scale, grid=model.size_requirements.multiple_of)
 
 

@@ -27,16 +27,15 @@ class Networks:
     def __init__(self, weights: str | os.PathLike[str] | None, load: Callable[..., Enlarger] = load_enlarger) -> None:
         self._named, self._load = weights, load
         self._loaded: dict[str | os.PathLike[str], Enlarger] = {}
-        self._half = False
+        self._dtype = "fp32"
         self.device = "cpu"
         if weights is not None:
             self.reaching(1)
 
-    def move(self, device: str, half: bool) -> None:
-        """Move the networks to a device, in half or single precision, those too that will be loaded."""
-        self.device, self._half = device, half
-        for enlarger in self._loaded.values():
-            enlarger.to(device, half)
+    def move(self, device: str, dtype: str) -> None:
+        """Move the networks to a device, to compute in `fp32`, `bf16` or `fp16`, those too that will be loaded."""
+        self.device, self._dtype = device, dtype
+        self._loaded = {name: enlarger.to(device, dtype) for name, enlarger in self._loaded.items()}
 
     def name_reaching(self, factor: float) -> str | os.PathLike[str]:
         """Return the name or the path of the weights for enlarging so many times."""
@@ -46,7 +45,7 @@ class Networks:
         """Return the network for enlarging so many times."""
         name = self.name_reaching(factor)
         if name not in self._loaded:
-            self._loaded[name] = self._load(name).to(self.device, self._half)
+            self._loaded[name] = self._load(name).to(self.device, self._dtype)
         return self._loaded[name]
 
 

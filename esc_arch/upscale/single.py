@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.precision import choose_dtype
 from esc_arch.upscale import work as steps
 from esc_arch.upscale.array import wanted_size
 from esc_arch.upscale.jobs import plan_jobs, try_places
@@ -50,7 +51,7 @@ def upscale_file(
     metadata: bool = True,
     tile: int | None = None,
     self_ensemble: bool = False,
-    half: bool = False,
+    dtype: str = "auto",
     window: int | None = None,
     device: str = "cpu",
     max_pixels: int = Settings.max_pixels,
@@ -73,7 +74,7 @@ def upscale_file(
         metadata: keep what belongs to the picture.
         tile: side of a tile in pixels; None chooses it by the free memory.
         self_ensemble: average over the eight symmetries of the square, in eight times the time.
-        half: compute in half precision.
+        dtype: what is computed in, `auto` (fp32), `fp32`, `bf16` or `fp16`; fp32 where there is no bf16.
         window: side of the windows of ESC-RIB, which no weight tells; None for the published one.
         device: of the network, as PyTorch names it.
         max_pixels: a larger picture is refused.
@@ -89,9 +90,10 @@ def upscale_file(
         ValueError: the size is none.
     """
     wanted = wanted_size(scale, size, longest)
-    load = functools.partial(load_enlarger, self_ensemble=self_ensemble, half=half, scale=scale, window=window)
+    dtype, _ = choose_dtype(dtype, device)
+    load = functools.partial(load_enlarger, self_ensemble=self_ensemble, dtype=dtype, scale=scale, window=window)
     networks = Networks(weights, load)
-    networks.move(device, half)
+    networks.move(device, dtype)
     label = wanted.label() if wanted.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
     source, output = os.fspath(source), os.fspath(output)
     plan = plan_jobs([source], output, label if suffix is None else suffix, kind)

@@ -5,6 +5,15 @@ operators of PyTorch, `torch.ops.esc_arch.*`, so profilers see them, and torch s
 """
 
 from esc_arch.fast.kernels import attention, conv_ffn, large_kernel
-from esc_arch.fast.kernels.loading import available, images, instructions
+from esc_arch.fast.kernels.loading import MOST_CHANNELS_BF16, available, has_bf16, images, instructions
 
-__all__ = ["attention", "available", "conv_ffn", "images", "instructions", "large_kernel"]
+__all__ = [
+    "MOST_CHANNELS_BF16",
+    "attention",
+    "available",
+    "conv_ffn",
+    "has_bf16",
+    "images",
+    "instructions",
+    "large_kernel",
+]

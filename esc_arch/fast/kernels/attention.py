@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from esc_arch.fast.kernels.loading import OPERATORS, images, required
+from esc_arch.fast.kernels.loading import OPERATORS, has_bf16, images, required
 
 WINDOW_MULTIPLE = 16  # sides of windows that the attention is made for
+MOST_DEPTH_BF16 = 16  # channels of a head, an even number, that it is made for in bf16
 
 OPERATORS.define("attend(Tensor qkv, Tensor table, int window, int heads, bool keep_sums) -> (Tensor, Tensor)")
 OPERATORS.define(
@@ -28,24 +29,31 @@ def _attend(
 
     Args:
         qkv: (B, 3 * C, H, W), float32, channels last in memory, in the order (qkv, heads, head channels); H, W
-            multiples of the window.
-        table: biases (h, (2w - 1)^2), see `esc_arch.layers.window.RelativePositionBias`.
+            multiples of the window. In bfloat16, for which `esc_arch.fast.kernels.has_bf16()` must hold, the channels
+            of a head are an even number up to MOST_DEPTH_BF16; scores, exponentials and sums stay float32.
+        table: biases (h, (2w - 1)^2), float32, see `esc_arch.layers.window.RelativePositionBias`.
         window: side w, a multiple of WINDOW_MULTIPLE.
         heads: number of heads h.
         keep_sums: also return what the gradients need.
 
     Returns:
-        (B, C, H, W), channels last in memory, and the logarithm (base 2) of the sum of every row of exponentials
-        (B * H/w * W/w, h, w * w), empty unless asked for.
+        (B, C, H, W), in the dtype of `qkv`, channels last in memory, and the logarithm (base 2) of the sum of every row
+        of exponentials (B * H/w * W/w, h, w * w), empty unless asked for.
     """
     kernels, qkv, table = _ready(qkv, table, window)
     batch, channels, height, width = qkv.shape
-    out = images(batch, channels // 3, height, width)
-    tokens = window * window
-    sums = qkv.new_empty(batch * height * width // tokens if keep_sums else 0, heads, tokens)
-    shape = batch, height, width, window, heads, channels // 3 // heads, torch.get_num_threads()
-    memory = _workspace(kernels, shape, gradients=False)
-    kernels.esc_attend(
+    out = images(batch, channels // 3, height, width, qkv.dtype)
+    tokens, depth, threads = window * window, channels // 3 // heads, torch.get_num_threads()
+    sums = table.new_empty(batch * height * width // tokens if keep_sums else 0, heads, tokens)
+    shape = batch, height, width, window, heads, depth, threads
+    if qkv.dtype == torch.bfloat16:
+        attend, memory = (
+            kernels.esc_attend_bf16,
+            torch.empty(threads * kernels.esc_attention_bf16_workspace(window, depth)),
+        )
+    else:
+        attend, memory = kernels.esc_attend, _workspace(kernels, shape, gradients=False)
+    attend(
         *shape,
         qkv.data_ptr(),
         table.data_ptr(),
@@ -65,7 +73,7 @@ def _attend_gradients(
     window: int,
     heads: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute the gradients of `qkv` and `table` from that of `out`; arguments as of `_attend`."""
+    """Compute the gradients of `qkv` and `table` from that of `out`; arguments as of `_attend`, in float32."""
     kernels, qkv, table = _ready(qkv, table, window)
     grad = grad.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = qkv.shape
@@ -80,13 +88,20 @@ def _attend_gradients(
 
 def _ready(qkv: torch.Tensor, table: torch.Tensor, window: int) -> tuple[ctypes.CDLL, torch.Tensor, torch.Tensor]:
     kernels = required()
-    float32 = qkv.dtype == table.dtype == torch.float32
-    if not float32 or window % WINDOW_MULTIPLE or qkv.shape[2] % window or qkv.shape[3] % window:
+    depth = qkv.shape[1] // 3 // len(table)
+    fits = qkv.dtype == torch.float32 or (qkv.dtype == torch.bfloat16 and fits_bf16(depth))
+    fits = fits and table.dtype == torch.float32
+    if not fits or window % WINDOW_MULTIPLE or qkv.shape[2] % window or qkv.shape[3] % window:
         raise RuntimeError(
             f"esc_arch::attend is for float32 and windows that fit the image and are multiples of {WINDOW_MULTIPLE}, "
             f"got {qkv.dtype}, {table.dtype}, window {window} and {tuple(qkv.shape)}."
         )
     return kernels, qkv.contiguous(memory_format=torch.channels_last), table.contiguous()
+
+
+def fits_bf16(depth: int) -> bool:
+    """Tell whether the attention can be computed in bf16 on this machine, for heads of so many channels."""
+    return depth % 2 == 0 and depth <= MOST_DEPTH_BF16 and has_bf16()
 
 
 def _workspace(kernels: ctypes.CDLL, shape: tuple[int, ...], gradients: bool) -> torch.Tensor:
@@ -100,7 +115,7 @@ def _shapes(
     """Give results of `_attend` without numbers."""
     batch, channels, height, width = qkv.shape
     out = qkv.new_empty(batch, height, width, channels // 3).permute(0, 3, 1, 2)
-    return out, qkv.new_empty(batch * height * width // window**2 if keep_sums else 0, heads, window**2)
+    return out, table.new_empty(batch * height * width // window**2 if keep_sums else 0, heads, window**2)
 
 
 def _shapes_of_gradients(
@@ -127,7 +142,9 @@ def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None
     qkv, table, out, sums = ctx.saved_tensors
     if not ctx.has_sums:
         out, sums = torch.ops.esc_arch.attend(qkv, table, *ctx.sides, True)
-    return *torch.ops.esc_arch.attend_gradients(grad, qkv, table, out, sums, *ctx.sides), None, None, None
+    images = (image.float() for image in (grad, qkv))  # in bf16 only the products of the forward pass are rounded
+    grad_qkv, grad_table = torch.ops.esc_arch.attend_gradients(*images, table, out.float(), sums, *ctx.sides)
+    return grad_qkv.to(qkv.dtype), grad_table, None, None, None
 
 
 def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from esc_arch.fast.kernels.loading import OPERATORS, require_images, require_shapes, required
+from esc_arch.fast.kernels.loading import (
+    MOST_CHANNELS_BF16,
+    OPERATORS,
+    has_bf16,
+    require_images,
+    require_shapes,
+    required,
+)
 
 NARROWEST = 8  # pixels of the narrowest images, as many as are multiplied at a time or more
 
 OPERATORS.define(
     "conv_ffn(Tensor x, Tensor? scale, Tensor? shift, float epsilon, Tensor weight_in, Tensor bias_in,"
     " Tensor weight_between, Tensor bias_between, Tensor weight_out, Tensor bias_out, Tensor? skip,"
-    " Tensor(a!) out, Tensor(b!) rest) -> ()"
+    " Tensor(a!) out, Tensor(b!) rest, bool bf16=False) -> ()"
 )
 OPERATORS.define("add_products(Tensor(a!) out, Tensor x, Tensor weight) -> ()")
 
@@ -30,6 +37,7 @@ def _conv_ffn(
     skip: torch.Tensor | None,
     out: torch.Tensor,
     rest: torch.Tensor,
+    bf16: bool = False,
 ) -> None:
     """Compute W_2 (h + GELU(depthwise(h))) + b_2 with h = GELU(W_1 norm(x) + b_1).
 
@@ -49,6 +57,8 @@ def _conv_ffn(
         skip: (B, C, H, W), is added to the first C results; None for nothing.
         out: (B, C, H, W), is overwritten by the first C results; shares no memory with `x` and `skip`.
         rest: (B, R, H, W), likewise by the others.
+        bf16: round the factors of both 1x1 convolutions, where `esc_arch.fast.kernels.has_bf16()`; all else, and sums,
+            stay float32.
     """
     kernels = required()
     batch, channels, height, width = x.shape
@@ -71,12 +81,14 @@ def _conv_ffn(
         (out, (batch, channels, height, width)),
         (rest, (batch, results - channels, height, width)),
     )
+    if bf16 and not (has_bf16() and max(channels, hidden) <= MOST_CHANNELS_BF16):
+        raise RuntimeError(f"esc_arch::conv_ffn has no bf16 here, or not for over {MOST_CHANNELS_BF16} channels.")
     threads = torch.get_num_threads()
     memory = torch.empty(kernels.esc_conv_ffn_workspace(channels, hidden, results, threads))
     weights = scale, shift, weight_in, bias_in, weight_between, bias_between, weight_out, bias_out
     ready = [None if weight is None else weight.contiguous() for weight in weights]
     pointers = (None if tensor is None else tensor.data_ptr() for tensor in (*ready, x, skip, memory, out, rest))
-    kernels.esc_conv_ffn(batch, height, width, channels, hidden, results, threads, epsilon, *pointers)
+    kernels.esc_conv_ffn(batch, height, width, channels, hidden, results, threads, epsilon, *pointers, bf16)
 
 
 def _add_products(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:

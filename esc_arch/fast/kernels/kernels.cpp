@@ -5,10 +5,17 @@
 // takes OpenMP from torch: a second pool of threads would wait in the way of the first.
 
 #include <cstddef>
+#include <cstdint>
 
 #include <omp.h>
 
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
+#define HAS_BF16 1
+#include <immintrin.h>
+#endif
+
 #define INLINE TARGET static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 namespace {
@@ -110,6 +117,8 @@ namespace avx512 {
 #include "vector.h"
 #include "attention.h"
 #include "attention_images.h"
+#include "groups.h"
+#include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
@@ -119,6 +128,31 @@ namespace avx512 {
 #undef QUERIES
 #undef PIXELS
 
+#ifdef HAS_BF16
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
+#define LANES 16
+#define QUERIES 8
+#define PIXELS 5
+namespace avx512_bf16 {
+#include "vector.h"
+#include "bf16.h"
+#include "attention.h"
+#include "attention_images.h"
+#include "attention_bf16.h"
+#include "groups.h"
+#include "product_bf16.h"
+#include "products.h"
+#define BF16 1
+#include "conv_ffn.h"
+#include "large_kernel.h"
+#undef BF16
+}  // namespace avx512_bf16
+#undef TARGET
+#undef LANES
+#undef QUERIES
+#undef PIXELS
+#endif
+
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
 #define QUERIES 4
@@ -127,6 +161,8 @@ namespace avx2 {
 #include "vector.h"
 #include "attention.h"
 #include "attention_images.h"
+#include "groups.h"
+#include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
@@ -143,6 +179,10 @@ int supported_lanes() {
     if (lanes == 16) return avx512::call; \
     return avx2::call
 
+#ifdef HAS_BF16
+bool supports_bf16() { return supported_lanes() == 16 && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
 #else
 
 #define TARGET
@@ -153,6 +193,8 @@ namespace generic {
 #include "vector.h"
 #include "attention.h"
 #include "attention_images.h"
+#include "groups.h"
+#include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
@@ -166,12 +208,19 @@ int supported_lanes() { return LANES; }
 
 int lanes = 0;  // floats in a vector, see esc_lanes
 
+#ifdef HAS_BF16
+#define IN_BF16(call) return avx512_bf16::call
+#else
+bool supports_bf16() { return false; }
+#define IN_BF16(call) __builtin_trap()
+#endif
+
 }  // namespace
 
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 2; }
+int esc_interface(void) { return 3; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -179,6 +228,9 @@ int esc_lanes(int most) {
     lanes = most < widest && most >= 8 ? 8 : widest;
     return lanes;
 }
+
+// Tells whether products can be computed in bf16; only then may the functions be called that do.
+int esc_bf16(void) { return lanes == 16 && supports_bf16(); }
 
 std::ptrdiff_t esc_attention_workspace(int side, int depth, int gradients) {
     FOR_THIS_PROCESSOR(attention_workspace(side, depth, gradients));
@@ -201,6 +253,18 @@ void esc_attend_gradients(
     FOR_THIS_PROCESSOR(differentiate_images(images, qkv, table, out, sums, grad, memory, grad_qkv, grad_tables));
 }
 
+std::ptrdiff_t esc_attention_bf16_workspace(int side, int depth) {
+    IN_BF16(attention_bf16_workspace(side, depth));
+}
+
+void esc_attend_bf16(
+    std::ptrdiff_t batch, int height, int width, int side, int heads, int depth, int threads,
+    const std::uint16_t *qkv, const float *table, float *memory, std::uint16_t *out, float *sums
+) {
+    const Images images{batch, height, width, side, heads, depth, threads};
+    IN_BF16(attend_images_bf16(images, qkv, table, memory, out, sums));
+}
+
 std::ptrdiff_t esc_conv_ffn_workspace(int channels, int hidden, int results, int threads) {
     FOR_THIS_PROCESSOR(ffn_workspace(channels, hidden, results, threads));
 }
@@ -209,13 +273,14 @@ void esc_conv_ffn(
     std::ptrdiff_t batch, int height, int width, int channels, int hidden, int results, int threads, float epsilon,
     const float *scale, const float *shift, const float *weight_in, const float *bias_in,
     const float *weight_between, const float *bias_between, const float *weight_out, const float *bias_out,
-    const float *x, const float *skip, float *memory, float *out, float *rest
+    const float *x, const float *skip, float *memory, float *out, float *rest, int bf16
 ) {
     const ConvFFN ffn{
         channels, hidden, results, epsilon, scale, shift,
         weight_in, bias_in, weight_between, bias_between, weight_out, bias_out,
     };
     const FFNImages images{batch, height, width, threads, x, skip, out, rest};
+    if (bf16) IN_BF16(ffn_images(ffn, images, memory));
     FOR_THIS_PROCESSOR(ffn_images(ffn, images, memory));
 }
 
@@ -230,8 +295,11 @@ void esc_add_products(
     FOR_THIS_PROCESSOR(add_products(count, channels, results, threads, pixels, weights, memory, out));
 }
 
-std::ptrdiff_t esc_large_kernel_workspace(int channels, int width, int results, int taps, int period, int threads) {
+std::ptrdiff_t esc_large_kernel_workspace(
+    int channels, int width, int results, int taps, int period, int threads, int bf16
+) {
     const LargeKernel kernel{channels, width, results, taps, period};
+    if (bf16) IN_BF16(large_kernel_workspace(kernel, threads));
     FOR_THIS_PROCESSOR(large_kernel_workspace(kernel, threads));
 }
 
@@ -239,13 +307,14 @@ void esc_large_kernel(
     std::ptrdiff_t batch, int height, int image_width, int channels, int width, int results, int taps, int period,
     int threads, const float *spectrum, const float *forward_cosine, const float *forward_sine,
     const float *inverse_cosine, const float *inverse_sine, const float *detour, const float *x, const float *dynamic,
-    float *memory, float *out
+    float *memory, float *out, int bf16
 ) {
     const LargeKernel kernel{
         channels, width, results, taps, period,
         spectrum, forward_cosine, forward_sine, inverse_cosine, inverse_sine, detour,
     };
     const KernelImages images{batch, height, image_width, threads, x, dynamic, out};
+    if (bf16) IN_BF16(large_kernel_images(kernel, images, memory));
     FOR_THIS_PROCESSOR(large_kernel_images(kernel, images, memory));
 }
 

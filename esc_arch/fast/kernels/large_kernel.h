@@ -20,14 +20,16 @@ struct KernelPlan {
     const LargeKernel &kernel;
     const KernelImages &images;
     const Product &detour;
+    const Factor *spectrum;
     int radius;
     int rows;  // of results in a tile
     std::ptrdiff_t pitch, out_pitch;  // floats from row to row, with context and of results
 
-    KernelPlan(const LargeKernel &kernel, const KernelImages &images, const Product &detour)
+    KernelPlan(const LargeKernel &kernel, const KernelImages &images, const Product &detour, const Factor *spectrum)
         : kernel(kernel),
           images(images),
           detour(detour),
+          spectrum(spectrum),
           radius(kernel.taps - 1),
           rows(kernel.period - 2 * radius),
           pitch(row_pitch(KERNEL_TILE + 2 * radius, kernel.width)),
@@ -94,38 +96,37 @@ TARGET static void fold(const KernelPlan &plan, const float *x, const Tile &tile
 // Convolves a row of one frequency with its kernel (taps, width, width) along the row.
 template <int PARTS>
 TARGET static void convolve_frequency(
-    const KernelPlan &plan, const float *weights, const float *row, int columns, float *sums, float *out
+    const KernelPlan &plan, const Factor *weights, const float *row, int columns, Factor *sums, float *out
 ) {
     constexpr int ROWS = tall(PARTS);
-    const int width = plan.kernel.width, taps = plan.kernel.taps;
+    const int width = plan.kernel.width, taps = plan.kernel.taps, count = factors(taps * width);
     for (int begin = 0; begin < columns; begin += ROWS) {
         const int at = begin + ROWS <= columns ? begin : columns - ROWS;
         for (int i = 0; i < ROWS; i++) {
             const float *centre = row + (at + i + plan.radius) * width;
-            float *to = sums + i * taps * width;
-            for (int c = 0; c < width; c += LANES) store(to + c, load(centre + c));
-            for (int tap = 1; tap < taps; tap++) {
-                for (int c = 0; c < width; c += LANES)
-                    store(to + tap * width + c, load(centre - tap * width + c) + load(centre + tap * width + c));
+            Factor *to = sums + i * count;
+            for (int c = 0; c < width; c += LANES) store_factors(to + factors(c), load(centre + c));
+            for (int at = width, tap = 1; tap < taps; tap++) {
+                for (int c = 0; c < width; c += LANES, at += LANES)
+                    store_factors(to + factors(at), load(centre - tap * width + c) + load(centre + tap * width + c));
             }
         }
-        for (int c = 0; c < width; c += PARTS * LANES) {
-            multiply_group<ROWS, PARTS>(
-                sums, taps * width, taps * width, weights + c, width, nullptr, out + at * width + c, width
-            );
-        }
+        for (int c = 0; c < width; c += PARTS * LANES)
+            multiply_factors<ROWS, PARTS>(sums, count, weights + c, width, out + at * width + c, width);
     }
 }
 
-// Adds what the kernel computed from each image does to a row of results, multiplies, and adds that to the images.
+// Adds what the kernel computed from each image does to a row of results, multiplies, and adds that to the images. The
+// row of them that is `next` is fetched meanwhile: it lies elsewhere, where the processor does not expect it.
 TARGET static void finish_row(
     const KernelPlan &plan, const float *dynamic, const float *patch, const float *row, int columns, float *buffer,
-    float *out
+    float *out, const float *next
 ) {
     const int width = plan.kernel.width, results = plan.kernel.results, product_width = plan.detour.groups.width();
     float *products = buffer + PIXELS * width;
     for (int begin = 0; begin < columns; begin += PIXELS) {
         const int at = begin + PIXELS <= columns ? begin : columns - PIXELS;
+        prefetch(next + std::ptrdiff_t(at) * results, PIXELS * results);
         for (int c = 0; c < width; c += LANES) {
             Vec total[PIXELS];
             UNROLL
@@ -172,7 +173,7 @@ TARGET static void kernel_tile(const KernelPlan &plan, const Tile &tile, float *
     }
     const std::ptrdiff_t pixels = std::ptrdiff_t(images.height) * images.width;
     fold(plan, images.x + tile.image * pixels * kernel.channels, tile, patch, folded);
-    const std::ptrdiff_t taps = std::ptrdiff_t(kernel.taps) * width * width;
+    const std::ptrdiff_t taps = std::ptrdiff_t(factors(kernel.taps * width)) * width;
     for (int sine = 0; sine < 2; sine++) {  // the cosine of 0 .. half, the sine of 1 .. half - 1
         const int count = sine ? half - 1 : half + 1;
         const float *matrix = sine ? kernel.forward_sine : kernel.forward_cosine;
@@ -181,7 +182,8 @@ TARGET static void kernel_tile(const KernelPlan &plan, const Tile &tile, float *
             transform(matrix + first * count, count, from, pitch, floats, block, pitch);
             for (int i = 0; i < PIXELS && first + i < count; i++) {
                 convolve_frequency<PARTS>(
-                    plan, kernel.spectrum + (first + i + sine) * taps, block + i * pitch, columns, sums,
+                    plan, plan.spectrum + (first + i + sine) * taps, block + i * pitch, columns,
+                    reinterpret_cast<Factor *>(sums),
                     spectrum + (first + i + sine * (half + 1)) * out_pitch
                 );
             }
@@ -199,12 +201,14 @@ TARGET static void kernel_tile(const KernelPlan &plan, const Tile &tile, float *
             for (int mirrored = 0; mirrored < (y > plan.radius && y < half ? 2 : 1); mirrored++) {
                 const int row = mirrored ? period - y : y, image_row = tile.top + row - plan.radius;
                 if (image_row >= tile.bottom) continue;
+                const int next = tile.top + (mirrored ? y + 1 : y > plan.radius && y < half ? period - y : y + 1) - plan.radius;
                 const float sign = mirrored ? -1.f : 1.f;
                 for (std::ptrdiff_t at = 0; at < out_floats; at += LANES)
                     store(line + at, load(even + i * out_pitch + at) + load(odd + i * out_pitch + at) * sign);
                 finish_row(
                     plan, dynamic, patch + row * pitch, line, columns, buffer,
-                    out + std::ptrdiff_t(image_row) * images.width * kernel.results
+                    out + std::ptrdiff_t(image_row) * images.width * kernel.results,
+                    out + std::ptrdiff_t(next < tile.bottom ? next : image_row) * images.width * kernel.results
                 );
             }
         }
@@ -220,14 +224,21 @@ static std::ptrdiff_t kernel_tile_workspace(const LargeKernel &kernel) {
            std::ptrdiff_t(tall(1)) * kernel.taps * kernel.width + PIXELS * pixel + 9 * kernel.width;
 }
 
+static std::ptrdiff_t rows_of_spectrum(const LargeKernel &kernel) {
+    return std::ptrdiff_t(kernel.period / 2 + 1) * kernel.taps * kernel.width;
+}
+
 static std::ptrdiff_t large_kernel_workspace(const LargeKernel &kernel, int threads) {
-    return Product::size(kernel.channels, kernel.results) + threads * kernel_tile_workspace(kernel);
+    return Product::size(kernel.channels, kernel.results) + packed_factors(rows_of_spectrum(kernel), kernel.width) +
+           threads * kernel_tile_workspace(kernel);
 }
 
 static void large_kernel_images(const LargeKernel &kernel, const KernelImages &images, float *memory) {
     const Product detour(kernel.channels, kernel.results, kernel.detour, nullptr, memory);
     memory += Product::size(kernel.channels, kernel.results);
-    const KernelPlan plan(kernel, images, detour);
+    const std::ptrdiff_t taps = rows_of_spectrum(kernel);
+    const KernelPlan plan(kernel, images, detour, pack_factors(kernel.spectrum, taps, kernel.width, memory));
+    memory += packed_factors(taps, kernel.width);
     const std::ptrdiff_t size = kernel_tile_workspace(kernel), rows = (images.height + plan.rows - 1) / plan.rows;
     std::ptrdiff_t columns = (images.width + KERNEL_TILE - 1) / KERNEL_TILE;
     while (images.batch * rows * columns < 2 * images.threads && images.width / (2 * columns) >= NARROWEST_TILE) columns *= 2;

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from esc_arch.fast.kernels.loading import OPERATORS, require_images, require_shapes, required
+from esc_arch.fast.kernels.loading import (
+    MOST_CHANNELS_BF16,
+    OPERATORS,
+    has_bf16,
+    require_images,
+    require_shapes,
+    required,
+)
 
 NARROWEST = 16  # pixels of the narrowest images, or as many as are convolved at a time
 CHANNEL_MULTIPLE = 16  # channels are filled up to a multiple of it
@@ -16,7 +23,7 @@ SPARE_ROWS = 8  # zeros below the matrices, whose rows are taken some at a time
 
 OPERATORS.define(
     "large_kernel(Tensor(a!) out, Tensor x, Tensor dynamic, Tensor detour, Tensor spectrum, Tensor forward_cosine,"
-    " Tensor forward_sine, Tensor inverse_cosine, Tensor inverse_sine) -> ()"
+    " Tensor forward_sine, Tensor inverse_cosine, Tensor inverse_sine, bool bf16=False) -> ()"
 )
 
 
@@ -76,6 +83,7 @@ def _large_kernel(
     forward_sine: torch.Tensor,
     inverse_cosine: torch.Tensor,
     inverse_sine: torch.Tensor,
+    bf16: bool = False,
 ) -> None:
     """Add detour * (conv(x, kernel) + depthwise(x, dynamic)) to `out`.
 
@@ -86,7 +94,9 @@ def _large_kernel(
         x: (B, P, H, W), W at least NARROWEST.
         dynamic: a kernel for every channel of every image, (B, P, 3, 3).
         detour: (C, P, 1, 1).
-        spectrum: with the following of the kernel, see `Transformed`.
+        spectrum: with the following four of the kernel, see `Transformed`.
+        bf16: round the factors of the products with the spectrum and with `detour`, where
+            `esc_arch.fast.kernels.has_bf16()`; transforms and sums stay float32.
     """
     kernels = required()
     batch, channels, height, width = x.shape
@@ -108,12 +118,16 @@ def _large_kernel(
         (inverse_cosine, (count + SPARE_ROWS, frequencies)),
         (inverse_sine, (count + SPARE_ROWS, frequencies - 2)),
     )
+    if bf16 and not (has_bf16() and channels <= MOST_CHANNELS_BF16):
+        raise RuntimeError(
+            f"esc_arch::large_kernel has no bf16 here, or not for more than {MOST_CHANNELS_BF16} channels."
+        )
     threads = torch.get_num_threads()
     sizes = channels, filled, results, taps, period, threads
-    memory = torch.empty(kernels.esc_large_kernel_workspace(*sizes))
+    memory = torch.empty(kernels.esc_large_kernel_workspace(*sizes, bf16))
     given = spectrum, forward_cosine, forward_sine, inverse_cosine, inverse_sine, detour, x, dynamic
     ready = [*(tensor.contiguous() for tensor in given[:6]), x, dynamic.contiguous(), memory, out]
-    kernels.esc_large_kernel(batch, height, width, *sizes, *(tensor.data_ptr() for tensor in ready))
+    kernels.esc_large_kernel(batch, height, width, *sizes, *(tensor.data_ptr() for tensor in ready), bf16)
 
 
 OPERATORS.impl("large_kernel", _large_kernel, "CPU")

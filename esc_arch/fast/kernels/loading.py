@@ -10,20 +10,23 @@ from pathlib import Path
 
 import torch
 
-INTERFACE = 2  # of the functions below; a library left from another version is not used
+INTERFACE = 3  # of the functions below; a library left from another version is not used
 WIDEST = 16  # floats in the widest vectors made use of
+MOST_CHANNELS_BF16 = 1024  # that go into a product in bf16
 
 _SIZE, _NUMBER, _FLOAT, _POINTER = ctypes.c_ssize_t, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 _FUNCTIONS = {
     "esc_attention_workspace": (_SIZE, [_NUMBER] * 3),
     "esc_attend": (None, [_SIZE] + [_NUMBER] * 6 + [_POINTER] * 5),
     "esc_attend_gradients": (None, [_SIZE] + [_NUMBER] * 6 + [_POINTER] * 8),
+    "esc_attention_bf16_workspace": (_SIZE, [_NUMBER] * 2),
+    "esc_attend_bf16": (None, [_SIZE] + [_NUMBER] * 6 + [_POINTER] * 5),
     "esc_conv_ffn_workspace": (_SIZE, [_NUMBER] * 4),
-    "esc_conv_ffn": (None, [_SIZE] + [_NUMBER] * 6 + [_FLOAT] + [_POINTER] * 13),
+    "esc_conv_ffn": (None, [_SIZE] + [_NUMBER] * 6 + [_FLOAT] + [_POINTER] * 13 + [_NUMBER]),
     "esc_add_products_workspace": (_SIZE, [_NUMBER] * 3),
     "esc_add_products": (None, [_SIZE] + [_NUMBER] * 3 + [_POINTER] * 4),
-    "esc_large_kernel_workspace": (_SIZE, [_NUMBER] * 6),
-    "esc_large_kernel": (None, [_SIZE] + [_NUMBER] * 8 + [_POINTER] * 10),
+    "esc_large_kernel_workspace": (_SIZE, [_NUMBER] * 7),
+    "esc_large_kernel": (None, [_SIZE] + [_NUMBER] * 8 + [_POINTER] * 10 + [_NUMBER]),
 }
 
 
@@ -55,10 +58,18 @@ def available() -> bool:
     return library() is not None
 
 
+def has_bf16() -> bool:
+    """Tell whether the kernels can multiply in bf16: the processor has instructions for it (AVX512_BF16)."""
+    kernels = library()
+    return kernels is not None and bool(kernels.esc_bf16())
+
+
 def instructions() -> str | None:
     """Name the vectors that the kernels are made of on this machine, None if they cannot be used."""
     kernels = library()
-    return None if kernels is None else f"vectors of {kernels.esc_lanes(WIDEST)} floats"
+    if kernels is None:
+        return None
+    return f"vectors of {kernels.esc_lanes(WIDEST)} floats" + (", bf16" if has_bf16() else "")
 
 
 def required() -> ctypes.CDLL:
@@ -77,9 +88,9 @@ def required() -> ctypes.CDLL:
 OPERATORS = torch.library.Library("esc_arch", "DEF")
 
 
-def images(batch: int, channels: int, height: int, width: int) -> torch.Tensor:
-    """Allocate images (B, C, H, W), float32, channels last in memory."""
-    return torch.empty(batch, height, width, channels).permute(0, 3, 1, 2)
+def images(batch: int, channels: int, height: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Allocate images (B, C, H, W), channels last in memory."""
+    return torch.empty(batch, height, width, channels, dtype=dtype).permute(0, 3, 1, 2)
 
 
 def require_images(operator: str, *images: torch.Tensor | None) -> None:
