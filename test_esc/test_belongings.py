@@ -17,7 +17,7 @@ from odd_pictures import chunk, saved
 from PIL import Image, ImageCms, IptcImagePlugin, PngImagePlugin
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.metadata import load_exif
+from esc_arch.pictures.metadata import clean_xmp, load_exif
 from esc_arch.pictures.picture import Picture, Resolution
 from esc_arch.pictures.profiles import fit_profile
 from esc_arch.pictures.reading import read_picture
@@ -272,6 +272,27 @@ def test_a_turned_picture_has_its_resolution_turned_and_forgets_the_turn(tmp_pat
     assert found.xmp == XMP
     image.save(tmp_path / "b.jpg", xmp=packet)  # which says it alone
     assert read_picture(str(tmp_path / "b.jpg"), LIMIT).pixels.shape == (9, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        b' hdrgm:Version="1.0"',
+        b" GCamera:MicroVideo='1' GCamera:MicroVideoOffset='4122'",
+        b' GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"',
+        b' xmpNote:HasExtendedXMP="0123456789ABCDEF0123456789ABCDEF" GDepth:Format="RangeInverse" GDepth:Near=\'1\'',
+        b"<hdrgm:Version>1.0</hdrgm:Version>",
+        b"<Container:Directory>\n<rdf:Seq><rdf:li><Item:Length>99</Item:Length></rdf:li></rdf:Seq></Container:Directory>",
+        b'<xmp:Thumbnails>\n<rdf:Alt><rdf:li xmpGImg:image="AAAA"/></rdf:Alt></xmp:Thumbnails>',
+    ],
+)
+def test_xmp_forgets_the_companions_that_are_left(stale: bytes) -> None:
+    if stale.startswith(b"<"):
+        body = b'<rdf:Description dc:source="a camera">%s<dc:title>it</dc:title></rdf:Description>'
+    else:
+        body = b'<rdf:Description%s dc:source="a camera"><dc:title>it</dc:title></rdf:Description>'
+    packet = b'<x:xmpmeta xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/">' + body + b"</x:xmpmeta>"
+    assert clean_xmp(packet % stale) == packet % b""
 
 
 def profile_of(space: bytes) -> bytes:

@@ -194,6 +194,7 @@ def test_memory_is_asked_for_before_it_is_used(
         (["{in}/a.png", "-o", "{in}/o", "--quality", "9", "--lossless"], "--quality and --lossless do not go together"),
         (["{in}/a.png", "-o", "{in}/o", "--quality", "9", "--format", "png"], "--quality: PNG is never lossy"),
         (["{in}/a.png", "--weights", "{w}"], "-o: name a folder, or a file"),
+        (["{in}/a.png", "-o", "", "--weights", "{w}"], "-o: name a folder, or a file"),
         (["{in}/a.png", "-", "-o", "{in}/o"], "- is one picture on standard input"),
         (["-", "-o", "{in}/o"], "has no name; {in}/o must be a file"),
         (["{in}", "-o", "-", "--weights", "{w}"], "standard output takes one picture, and there are 2"),

@@ -13,12 +13,13 @@ from esc_arch.common.leftovers import is_leftover
 from esc_arch.pictures.formats import format_of
 
 LEFTOVER, LOOP, NO_SUFFIX, OUTPUT = "leftover of a system", "folder in itself", "without a suffix", "output folder"
-HIDDEN = "picture whose name begins with a dot"
+HIDDEN, RESULT = "picture whose name begins with a dot", "result of an earlier run"
 _PLURALS = {
     LEFTOVER: "leftovers of a system",
     LOOP: "folders in themselves",
     OUTPUT: "output folders",
     HIDDEN: "pictures whose names begin with a dot",
+    RESULT: "results of an earlier run",
 }
 
 

@@ -27,6 +27,13 @@ _OF_THE_FILE = {  # tags of the first directory that are wrong once the pixels a
 }
 _XMP_SIZES = rb"(?:tiff:(?:ImageWidth|ImageLength|Orientation)|exif:Pixel[XY]Dimension)"
 _XMP_STALE = re.compile(rb"\s*\b%s\s*=\s*(?:\"\d*\"|'\d*')|<%s>\s*\d*\s*</[\w:]*>" % (_XMP_SIZES, _XMP_SIZES))
+# thumbnails, a part of XMP that lies elsewhere, and the film, depth or gain map behind a phone's picture: they are left
+_XMP_LEFT = rb"(?:hdrgm:Version|xmpNote:HasExtendedXMP|G(?:Depth|Image):\w+|GCamera:(?:MicroVideo|MotionPhoto)\w*)"
+_XMP_OF_COMPANIONS = re.compile(
+    rb"\s*\b%s\s*=\s*(?:\"[^\"<]*\"|'[^'<]*')" % _XMP_LEFT
+    + rb"|<(%s|Container:Directory|xmp:Thumbnails|xap:Thumbnails)(?:\s[^<>]*)?>.*?</\1\s*>" % _XMP_LEFT,
+    re.DOTALL,
+)
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>\s*)([1-8])")
 _IPTC_RESOURCE = 0x0404
 PHOTOSHOP = b"Photoshop 3.0\0"  # begins the segments of a JPEG that hold image resources
@@ -149,12 +156,15 @@ def with_resolution(exif: bytes, resolution: Resolution | None) -> bytes:
 
 
 def clean_xmp(packet: Any) -> bytes:
-    """Return an XMP packet without orientation and sizes, which are no longer true; empty where it is none."""
+    """Return an XMP packet without what is no longer true; empty where it is none.
+
+    That is orientation, sizes, thumbnails, and what describes companions of the picture that are left.
+    """
     if isinstance(packet, str):
         packet = packet.encode()
     if not isinstance(packet, bytes) or b"<" not in packet:
         return b""
-    return _XMP_STALE.sub(b"", packet.rstrip(b"\0"))
+    return _XMP_OF_COMPANIONS.sub(b"", _XMP_STALE.sub(b"", packet.rstrip(b"\0")))
 
 
 def iptc_of_resources(resources: bytes) -> bytes:

@@ -156,8 +156,8 @@ def _plan(args: argparse.Namespace, size: Size, networks: Networks) -> Plan:
 
 def _check(args: argparse.Namespace) -> None:
     """Find what does not go together."""
-    if args.output is None:
-        if STREAM not in args.inputs:
+    if not args.output:
+        if STREAM not in args.inputs or args.output == "":
             raise UserError("-o: name a folder, or a file, for the results.")
         args.output = STREAM
     if STREAM in args.inputs:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from esc_arch.common.errors import UserError, printable
 from esc_arch.common.leftovers import is_leftover
 from esc_arch.common.whole_files import sweep, try_folder
-from esc_arch.pictures.finding import Found, in_words
+from esc_arch.pictures.finding import RESULT, Found, in_words
 from esc_arch.pictures.formats import FORMATS, format_of, result_suffix
 
 LONGEST_NAME = 255  # bytes, where the system does not say
-RESULT = "result of an earlier run"
 
 
 @dataclass(frozen=True)
