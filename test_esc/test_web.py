@@ -120,6 +120,8 @@ def test_what_is_told(pictures: Path, workshop: Workshop) -> None:
         ({"way": BOX, "width": 2.5}, "The width must be a whole number of pixels."),
         ({"way": LONGEST, "longest": -4}, "The longer side must be a whole number of pixels."),
         ({"way": LONGEST}, "Give the pixels of the longer side."),
+        ({"quality": 0}, "The quality must be a whole number from 1 to 100."),
+        ({"quality": 95.5}, "The quality must be a whole number from 1 to 100."),
     ],
 )
 def test_wishes_that_cannot_be(wish: dict[str, Any], sentence: str, workshop: Workshop) -> None:
@@ -321,6 +323,8 @@ class Page:
 
 
 def test_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("selenium")
+    import httpx
     from selenium.webdriver import ActionChains, Keys
 
     address, place = served
@@ -328,6 +332,7 @@ def test_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
     text.add_text("Title", "of the picture")
     Image.fromarray(noise(30, 40, 4)).save(tmp_path / "a picture.png", pnginfo=text, dpi=(72, 72))
     Image.fromarray(noise(20, 24, 3)).save(tmp_path / "photo.jpg")
+    Image.fromarray(noise(20, 24, 3)).save(tmp_path / "drawing.webp", lossless=True)
     Image.fromarray(noise(50, 50, 3)).save(tmp_path / "wide.png")
     (tmp_path / "notes.txt").write_text("<b>no picture</b>")
     (tmp_path / "large.png").write_bytes(bytes(1_000_001))
@@ -363,17 +368,20 @@ def test_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
         longest = page.wait.until(lambda _: [found for found in page.all("#longest input") if found.is_displayed()])[0]
         longest.clear()
         longest.send_keys("100", Keys.TAB)
-        page.choose(*(tmp_path / name for name in ("notes.txt", "photo.jpg", "wide.png", "a picture.png")))
-        notes, photo, wide, picture = page.enlarge(4)
+        names = ("notes.txt", "photo.jpg", "wide.png", "drawing.webp", "a picture.png")
+        page.choose(*(tmp_path / name for name in names))
+        notes, photo, wide, _, picture = page.enlarge(5)
         assert notes.startswith("notes.txt")
         assert photo.startswith("photo.jpg: 24 x 20 to 100 x 83 in ")
         assert wide == "wide.png has 50 x 50 pixels, more than the limit of 2000."
         assert picture.startswith("a picture.png: 40 x 30 to 100 x 75 in ")
-        names = ["photo_100.jpg", "a picture_100.png"]
-        page.wait.until(
-            lambda _: [each.get_attribute("aria-label") for each in page.all("#results .filename")] == names
-        )
-        assert page.one("#chosen input").get_property("value") == "4. a picture.png"
+        page.wait.until(lambda _: len(page.all("#results a")) == 3)
+        enlarged = [str(tmp_path / name) for name in ("photo.jpg", "drawing.webp", "a picture.png")]
+        upscale([*enlarged, "-o", str(tmp_path / "out"), "--weights", str(place / "x2.pth"), "--longest", "100"])
+        links = {link.get_attribute("download"): link.get_attribute("href") for link in page.all("#results a")}
+        expected = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+        assert {name: httpx.get(link).content for name, link in links.items()} == expected
+        assert page.one("#chosen input").get_property("value") == "5. a picture.png"
         shown = [image.get_attribute("src") for image in page.all("#slider img")]
         page.pick("#chosen", "2. photo.jpg")
         page.wait.until(lambda _: [image.get_attribute("src") for image in page.all("#slider img")] != shown)
@@ -381,7 +389,7 @@ def test_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
         # a file that is too large is refused before it is sent, or by the server
         page.one("#pictures button[aria-label='Clear']").click()
         page.one("#pictures input[type=file]").send_keys(str(tmp_path / "large.png"))
-        page.wait.until(lambda _: "size" in driver.find_element("css selector", "body").text.lower())
+        page.wait.until(lambda _: "exceed the maximum allowed size" in driver.find_element("css selector", "body").text)
         assert not page.all("#pictures .file")
 
         assert [url for url in requested(driver) if not url.startswith(f"{address}/")] == []

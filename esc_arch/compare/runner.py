@@ -64,13 +64,17 @@ class Plan:
 
     def album(self, row: Row, name: str) -> Album:
         """Return what keeps the result pictures of a data set, under the key of its scores."""
-        return Album(os.path.join(os.path.abspath(self.folder), FOLDER, f"{self.key(row, name)}.json"), self.pictures)
+        return self._album(self.key(row, name))
+
+    def _album(self, key: str) -> Album:
+        return Album(os.path.join(os.path.abspath(self.folder), FOLDER, f"{key}.json"), self.pictures)
 
     def is_done(self, record: Record, row: Row, task: str, number: int) -> bool:
         """Whether there is a result of a task, and the pictures that belong to it."""
-        if record.get(self.key(row, task), number) is None:
+        key = self.key(row, task)
+        if record.get(key, number) is None:
             return False
-        return task in TIMED or not self.pictures or self.album(row, task).is_there()
+        return task in TIMED or not self.pictures or self._album(key).is_there()
 
     def tasks(self) -> Iterator[tuple[Row, int, list[str]]]:
         """Yield what a process does: row, round and tasks. The networks of a scale and dtype, whose times are set in

@@ -48,7 +48,7 @@ def build(workshop: Workshop, checkpoints: list[str], waiting: int) -> gr.Blocks
         height: float | None,
         longest: float | None,
         kind: str,
-        quality: float,
+        quality: float | None,
         metadata: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  how gradio finds out that there is progress
@@ -63,7 +63,7 @@ def build(workshop: Workshop, checkpoints: list[str], waiting: int) -> gr.Blocks
             height,
             longest,
             kind or None,
-            int(quality),
+            quality,
             metadata,
         )
         yield _shown(Outcome(["Working ..."]))
@@ -92,7 +92,9 @@ def build(workshop: Workshop, checkpoints: list[str], waiting: int) -> gr.Blocks
                 names += [(os.path.basename(name), name) for name in [*bundled_names(), *checkpoints]]
                 weights = gr.Dropdown(names, value=AUTOMATIC, label="Weights", elem_id="weights")
                 with gr.Accordion("A checkpoint of your own", open=False):
-                    own = gr.File(label="Checkpoint, .pth or .safetensors", type="filepath", elem_id="checkpoint")
+                    own = gr.File(
+                        label="Taken in place of the weights; .pth, .safetensors", type="filepath", elem_id="checkpoint"
+                    )
                 way = gr.Radio(SIZES, value=WEIGHTS, label="Enlarge", elem_id="way")
                 scale = gr.Number(2, label="Times", minimum=1, visible=False, elem_id="scale")
                 with gr.Row(visible=False) as box:
@@ -103,7 +105,7 @@ def build(workshop: Workshop, checkpoints: list[str], waiting: int) -> gr.Blocks
                 )
                 with gr.Accordion("Result", open=False):
                     kind = gr.Dropdown([("as the picture", KEEP), *KINDS], value=KEEP, label="Format", elem_id="format")
-                    quality = gr.Slider(1, 100, 95, step=1, label="Quality of JPEG, WebP and AVIF", elem_id="quality")
+                    quality = gr.Number(None, label="Quality of JPEG, WebP and AVIF, 1 to 100 (95)", elem_id="quality")
                     metadata = gr.Checkbox(True, label="Keep metadata", elem_id="metadata")
                 with gr.Row():
                     start = gr.Button("Enlarge", variant="primary", elem_id="start")

@@ -55,7 +55,7 @@ class Wish:
         height: of a column, likewise.
         longest: pixels of the longer side.
         kind: suffix of the format, such as `.png`; None for that of each picture.
-        quality: of what is lossy.
+        quality: of what is lossy, from 1 to 100, None for the usual one.
         metadata: keep what belongs to a picture.
     """
 
@@ -67,7 +67,7 @@ class Wish:
     height: float | None = None
     longest: float | None = None
     kind: str | None = None
-    quality: int | None = None
+    quality: float | None = None
     metadata: bool = True
 
 
@@ -109,7 +109,7 @@ class Workshop:
         """
         self._sweep()
         outcome = Outcome()
-        sizes = _size_of(wish)
+        settings = {**_size_of(wish), "quality": _quality_of(wish)}
         if not wish.pictures:
             raise UserError("There is no picture yet; choose one first.")
         if len(wish.pictures) > self.limits.files:
@@ -134,13 +134,12 @@ class Workshop:
                     place,
                     wish.weights,
                     kind=wish.kind,
-                    quality=wish.quality,
                     metadata=wish.metadata,
                     device=self.device,
                     max_pixels=self.limits.pixels,
                     max_result=self.limits.result,
                     on_tile=on_tile,
-                    **sizes,  # type: ignore[arg-type]
+                    **settings,  # type: ignore[arg-type]
                 )
                 pair = write_previews(picture, done.file, os.path.join(folder, f"{number}-preview"))
             except UserError as error:
@@ -180,6 +179,14 @@ def _size_of(wish: Wish) -> dict[str, object]:
             raise UserError("Give the pixels of the longer side.")
         return {"longest": longest}
     return {}
+
+
+def _quality_of(wish: Wish) -> int | None:
+    if wish.quality is None:
+        return None
+    if wish.quality not in range(1, 101):
+        raise UserError("The quality must be a whole number from 1 to 100.")
+    return int(wish.quality)
 
 
 def _pixels(value: float | None, what: str) -> int | None:
