@@ -45,6 +45,39 @@ def test_fourth_byte_of_tga() -> None:
     np.testing.assert_array_equal(read(bytes(data), "a.tga").pixels, pixels[..., :3])
 
 
+@pytest.mark.parametrize("declared", [0, 1])
+@pytest.mark.parametrize("opaque", ["all", "some"])
+def test_sixteenth_bit_of_tga(declared: int, opaque: str) -> None:
+    """It says where the picture is opaque, if it is said to say anything."""
+    colours, seen = noise(5, 6, 3) >> 3, noise(5, 6) > (127 if opaque == "some" else -1)
+    packed = colours.astype("<u2") @ np.array([1 << 10, 1 << 5, 1], "<u2") | seen.astype("<u2") << 15
+    head = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 6, 5, 16, 0x20 | declared)
+    found = read(head + packed.astype("<u2").tobytes(), "a.tga").pixels
+    assert found.shape[2] == (4 if declared else 3)
+    assert np.abs(found[..., :3] / 255 - colours / 31).max() <= 0.01
+    if declared:
+        np.testing.assert_array_equal(found[..., 3], np.where(seen, 255, 0))
+
+
+def test_sixteenth_bit_of_a_colour_map() -> None:
+    colours, places = noise(4, 3) >> 3, noise(5, 6) & 3
+    packed = (colours.astype("<u2") @ np.array([1 << 10, 1 << 5, 1], "<u2") | 0x8000).astype("<u2")
+    head = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 4, 16, 0, 0, 6, 5, 8, 0x20)
+    found = read(head + packed.tobytes() + places.tobytes(), "a.tga").pixels
+    assert found.shape == (5, 6, 3)
+    assert np.abs(found / 255 - colours[places] / 31).max() <= 0.01
+
+
+def test_icon_without_alpha() -> None:
+    """Its fourth byte is nothing but zero, as programs wrote it before there was alpha."""
+    pixels = noise(16, 16, 4)
+    pixels[..., 3] = 0
+    image = struct.pack("<IiiHHIIiiII", 40, 16, 32, 1, 32, 0, 0, 0, 0, 0, 0)
+    image += pixels[::-1][..., [2, 1, 0, 3]].tobytes() + bytes(64)
+    head = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(image), 22)
+    np.testing.assert_array_equal(read(head + image).pixels, pixels[..., :3])
+
+
 def test_ink_of_xbm() -> None:
     """A bit that is set is black, the lowest bit of a byte is the leftmost pixel."""
     bits = noise(5, 11) > 127

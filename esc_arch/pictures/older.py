@@ -11,6 +11,7 @@ from esc_arch.pictures.picture import Pixels
 
 _BMP_HEADER = 14  # bytes
 _SUN_HEADER, _SUN_PACKED, _SUN_RGB = 32, 2, 3  # bytes; types of file
+_TGA_MAP, _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 1, 7, 16, 17  # bytes of the header
 _RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _GIF_SCREEN, _GIF_EXTENSION, _GIF_FRAME = 13, 0x21, 0x2C  # bytes of header and screen; what blocks begin with
 
@@ -33,6 +34,8 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
         return _sun_of_32_bits(data, notes)
     if image_format == "GIF":
         return _with_margin(data, pixels)
+    if image_format == "ICO" and pixels.shape[2] == 4 and not pixels[..., 3].any():  # nobody draws nothing
+        return pixels[..., :3]
     if image_format == "TGA":
         return _with_alpha_of_tga(data, pixels)
     if image_format in ("BMP", "DIB"):
@@ -56,9 +59,19 @@ def _note_fourth_byte(fourth: bytes, notes: list[str]) -> None:
 
 
 def _with_alpha_of_tga(data: bytes, pixels: Pixels) -> Pixels:
-    """Take a fourth byte as alpha, as most writers mean it, unless it is not declared and all would be transparent."""
-    declared = len(data) > 17 and data[17] & 15
-    return pixels if pixels.shape[2] != 4 or declared or pixels[..., 3].any() else pixels[..., :3]
+    """Decide what is alpha.
+
+    A fourth byte is, as most writers mean it, unless it is not declared and all would be transparent. A sixteenth bit
+    is where it is declared, and says where the picture is opaque, which Pillow has the other way round.
+    """
+    if pixels.shape[2] != 4:
+        return pixels
+    declared = data[_TGA_ALPHA] & 15
+    if data[_TGA_MAP] == 1 and data[_TGA_MAP_BITS] == 16:
+        return pixels[..., :3]
+    if data[_TGA_BITS] == 16:
+        return np.concatenate([pixels[..., :3], 255 - pixels[..., 3:]], axis=2) if declared else pixels[..., :3]
+    return pixels if declared or pixels[..., 3].any() else pixels[..., :3]
 
 
 def _sun_of_32_bits(data: bytes, notes: list[str]) -> Pixels:
