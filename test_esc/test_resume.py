@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -225,6 +226,8 @@ def test_states_that_cannot_be_used_are_refused(run: Callable[..., str], brief: 
     (states / "2.state").rename(states / "latest.state")
     before = written(folder)
     assert "latest.state is not named by its iteration" in refused("--auto_resume")
+    shutil.copy(states / "latest.state", states / "2.state")
+    assert "Warning: " + str(states / "latest.state") + " is not named by its iteration" in run(brief, "--auto_resume")
 
 
 def test_a_state_of_another_experiment_begins_a_new_one(run: Callable[..., str], brief: Options, folder: Path) -> None:

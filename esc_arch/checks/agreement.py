@@ -6,6 +6,7 @@ import importlib.util
 import re
 from typing import Any
 
+from esc_arch.checks.names import hint
 from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError
 
@@ -41,6 +42,7 @@ def check_agreement(opt: Options) -> list[str]:
     told = _check_names(opt)
     if not opt["is_train"]:
         return told
+    told += _check_ignored(opt)
     _check_patches(opt)
     _check_degradation(opt)
     _check_kernels(opt["datasets"]["train"])
@@ -91,6 +93,21 @@ def _check_names(opt: Options) -> list[str]:
             )
         seen.setdefault(dataset["name"], phase)
     return told
+
+
+def _check_ignored(opt: Options) -> list[str]:
+    """Check the networks that resuming leaves out."""
+    given = opt["path"].get("ignore_resume_networks") or []
+    ignored = [given] if isinstance(given, str) else given
+    known = [name for name in opt if name.startswith("network_")]
+    for name in ignored:
+        if name not in known:
+            raise UserError(f"path:ignore_resume_networks: {name!r} is no network of the file{hint(name, known)}.")
+    return [
+        f"path:ignore_resume_networks: a resumed training does not go on from the weights of {name}, but from "
+        f"path:pretrain_{name} or new ones."
+        for name in ignored
+    ]
 
 
 def _is_template(text: str) -> bool:

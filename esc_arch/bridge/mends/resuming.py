@@ -44,12 +44,15 @@ def load_resume_state(opt: Options) -> Options | None:
         reasons = []
         for path in states:
             try:
-                return _resume(opt, path, opt["path"]["models"], True)
+                state = _resume(opt, path, opt["path"]["models"], True)
+                if strangers:
+                    print(f"Warning: {_strange(folder, strangers)}, so it is passed over.", flush=True)
+                return state
             except UserError as error:
                 reasons.append(str(error))
                 print(f"Warning: {error}; trying the one before it.", flush=True)
         if states or strangers:
-            reason = reasons[0] if reasons else f"{strangers[0]} is not named by its iteration, as 5000.state"
+            reason = reasons[0] if reasons else _strange(folder, strangers)
             raise UserError(
                 f"--auto_resume: none of the states in {folder} can be used ({reason}); move the experiment away to "
                 "start anew."
@@ -67,6 +70,10 @@ def load_resume_state(opt: Options) -> Options | None:
         return _resume(opt, path, _folder_of_networks(opt, path), False)
     except UserError as error:
         raise UserError(f"path:resume_state: {error}; give another state, or use --auto_resume.") from error
+
+
+def _strange(folder: str, names: list[str]) -> str:
+    return f"{os.path.join(folder, names[0])} is not named by its iteration, as 5000.state"
 
 
 def list_states(folder: str) -> tuple[list[str], list[str]]:
