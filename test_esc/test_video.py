@@ -23,6 +23,7 @@ from esc_arch.upscale.reaching import Networks
 from esc_arch.upscale.sizes import Size
 from esc_arch.upscale.video import clip as clips
 from esc_arch.upscale.video import segments
+from esc_arch.upscale.video.clip import Clip
 from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos
 from esc_arch.weights import write_weights
 
@@ -298,6 +299,40 @@ def test_a_broken_frame_is_named_and_the_rest_is_done(tmp_path: Path, capsys: py
     assert packets_of(target, "audio") == packets_of(source, "audio")
 
 
+def test_a_rate_that_is_stated_wrong_does_not_matter(tmp_path: Path) -> None:
+    """As Matroska has it after some programs; encoders refuse what they are told then."""
+    source, target = tmp_path / "a.mkv", tmp_path / "b.webm"
+    make(source, EVEN, sound=False)
+    assert Clip.of(str(source)).times.rate == 25
+    assert clips._rate(Fraction(30_000), [0, 40, 80], Fraction(1, 1000)) == 25
+    assert clips._rate(Fraction(30_000, 1001), [0, 33, 67, 100], Fraction(1, 1000)) == Fraction(30_000, 1001)
+    assert not enlarge(source, target, codec=None, crf=None).failed
+    assert len(frames_of(target)) == 20
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "name"),
+    [("mpeg4", "yuv420p", "a.avi"), ("mpeg2video", "yuv420p", "a.ts"), ("ffv1", "bgr0", "a.mkv")],
+)
+def test_other_containers_and_codecs_are_read(tmp_path: Path, codec: str, layout: str, name: str) -> None:
+    """Some without times, which follow from the rate then, some that do not begin at zero."""
+    source, target = tmp_path / name, tmp_path / "b.mp4"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream(codec, rate=25, options={"bf": "2", "qscale": "1"} if codec != "ffv1" else {})
+        video.height, video.width, video.pix_fmt = *SIDES, layout
+        for number in range(10):
+            frame = frame_of(number, "yuv420p", SIDES, number, None).reformat(format=layout)
+            frame.time_base = Fraction(1, 25)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+    before = times_of(source)
+    assert not enlarge(source, target).failed
+    assert times_of(target) == before
+    for one, other in zip(frames_of(target), frames_of(source), strict=True):
+        grey, expected = (frame.to_ndarray(format="rgb24").mean() for frame in (one, other))
+        assert abs(grey - expected) <= 3
+
+
 def test_frames_are_not_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.mp4"
     make(source, EVEN, sound=False)
@@ -415,6 +450,7 @@ def test_killed_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFi
         (["a.mp4", "-o", "o.png"], "o.png: the suffix of a video must be one of"),
         (["a.mp4", "-o", "o.mp4", "--crf", "60"], "--crf: libx264 takes 0 to 51"),
         (["a.mp4", "-o", "o.mkv", "--codec", "ffv1", "--crf", "3"], "--crf: ffv1 has no such quality"),
+        (["a.mp4", "-o", "o.mp4", "--codec", "h265", "--size", "60x"], "libx265 takes frames of at least 64 pixels"),
         (["a.mp4", "-o", "o.mp4", "--codec", "none"], "--codec: none is no encoder"),
         (["a.mp4", "-o", "o.mp4", "--codec", "aac"], "--codec: aac encodes no videos"),
         (["a.mp4", "-o", "o.webm", "--codec", "h264"], "libx264 does not write yuv420p of 96 x 64 into webm"),

@@ -21,6 +21,7 @@ SUFFIXES = (
     *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob"),
 )
 WITHOUT_A_RATE = Fraction(25)  # frames a second, where nothing is stated
+LIKE = 0.02  # how far a stated rate may be from the times, of which containers round some
 UPRIGHT = (1, 0, 0, 1)
 
 
@@ -191,9 +192,7 @@ def video_stream(container: Any, file: str) -> Any:
 
 def _scanned(container: Any, stream: Any) -> Times:
     """Read the times of all packets, in the order in which they are shown."""
-    rate = Fraction(stream.average_rate or stream.guessed_rate or WITHOUT_A_RATE)
     base = Fraction(stream.time_base)
-    usual = max(round(1 / (rate * base)), 1)
     found: dict[int, int] = {}
     unknown = 0
     try:
@@ -206,6 +205,8 @@ def _scanned(container: Any, stream: Any) -> Times:
     except (OSError, ValueError):  # what comes before is read again, and the place is told then
         pass
     starts = sorted(found)
+    rate = _rate(Fraction(stream.average_rate or stream.guessed_rate or WITHOUT_A_RATE), starts, base)
+    usual = max(round(1 / (rate * base)), 1)
     if unknown:
         first = starts[0] if starts else 0
         starts = [first + number * usual for number in range(unknown + len(starts))]
@@ -214,6 +215,14 @@ def _scanned(container: Any, stream: Any) -> Times:
         if not duration:
             durations[index] = starts[index + 1] - starts[index] if index + 1 < len(starts) else usual
     return Times(base, starts, durations, rate)
+
+
+def _rate(stated: Fraction, starts: list[int], base: Fraction) -> Fraction:
+    """Return the frames a second that are stated, unless the times tell another number."""
+    if len(starts) < 2:
+        return stated
+    found = (len(starts) - 1) / ((starts[-1] - starts[0]) * base)
+    return stated if abs(stated / found - 1) < LIKE else found.limit_denominator(1001)
 
 
 def _decoded(stream: Any, times: Times, broken: list[str]) -> Iterator[Any]:

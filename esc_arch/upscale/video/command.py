@@ -161,7 +161,7 @@ def enlarge_videos(
                 tell(f"{printable(video)}: {frames} frames of {clip.sides[1]} x {clip.sides[0]} in {duration(taken)}")
         except DiskError:
             raise
-        except (UserError, RuntimeError, OSError, MemoryError) as error:
+        except (UserError, RuntimeError, OSError, MemoryError, pyav().error.FFmpegError) as error:
             text = str(error).partition("\n")[0] or type(error).__name__
             summary.note(text if printable(video) in text else f"{printable(video)}: {text}")
     return summary

@@ -18,6 +18,7 @@ SHORT = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "vp9": "libvpx
 USUAL = {"webm": "libvpx-vp9"}  # else libx264
 QUALITY = {"libx264": (18, 51), "libx265": (20, 51), "libvpx-vp9": (24, 63), "libsvtav1": (24, 63)}  # usual, worst
 FIXED = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
+SMALLEST = {"libx265": 64}  # sides, below which it writes past its buffers
 BT709 = 1
 
 
@@ -118,6 +119,8 @@ def encoding_of(clip: Clip, file: str, wanted: Sides, codec: str | None, crf: in
         notes.append(
             f"{wanted[1]} x {wanted[0]} become {sides[1]} x {sides[0]}, since pixels of {layout} share their colours"
         )
+    if min(sides) < SMALLEST.get(codec, 1):
+        raise UserError(f"--codec: {codec} takes frames of at least {SMALLEST[codec]} pixels; take another.")
     colours = clip.colours
     if colours.matrix == RGB and not layout.startswith("gbrp"):
         colours = Colours(BT709, False, False, colours.primaries, colours.transfer)
