@@ -44,6 +44,13 @@ def test_parts_training_and_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert all(float(difference) <= 1e-5 for difference in fp32)
 
 
+def test_files_are_enlarged_in_three_ways(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "files", "--files", "3x8", "2x16")
+    out = capsys.readouterr().out
+    assert "| one after the other | overlapped | computing alone | gain |" in out
+    assert re.findall(r"^\| (.*?)(?: \| [\d.e+]+){4} \|$", out, re.MULTILINE) == ["3 of 8 x 8", "2 of 16 x 16"]
+
+
 def test_prints_what_it_writes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from esc_arch.benchmark.files import overlapping
 from esc_arch.benchmark.memory import peak
 from esc_arch.benchmark.parts import roofline
 from esc_arch.benchmark.precision import differences
@@ -18,7 +19,7 @@ from esc_arch.common.machine import choose_device, describe
 from esc_arch.common.whole_files import replacing, try_folder
 from esc_arch.layers.backend import ATTN_TYPES
 
-KINDS = ("inference", "parts", "training", "memory", "precision")
+KINDS = ("inference", "parts", "training", "memory", "precision", "files")
 
 
 @one_sentence
@@ -29,6 +30,14 @@ def main() -> None:
     parser.add_argument("--memory-size", type=size, default=(360, 640), help="input for memory (default: 360x640)")
     parser.add_argument("--patch", type=positive, default=64, help="side of the LQ patches for training (default: 64)")
     parser.add_argument("--batch", type=positive, default=4, help="patches of a training step (default: 4)")
+    parser.add_argument(
+        "--files",
+        nargs="+",
+        type=size,
+        default=[(1000, 64), (50, 512)],
+        metavar="NxSIDE",
+        help="pictures to enlarge from files, and their sides (default: 1000x64 50x512)",
+    )
     parser.add_argument("--blocks", type=positive, default=5, help="n_blocks: 5 is ESC, 3 is ESC-light (default: 5)")
     parser.add_argument("--scale", type=positive, default=2, help="upscaling factor (default: 2)")
     parser.add_argument("--baseline", choices=ATTN_TYPES, default="Naive", help="attention of the plain path")
@@ -60,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         "parts": lambda: [roofline(sides, device, arguments.rounds) for sides in arguments.sizes],
         "training": lambda: [training(arguments.patch, arguments.batch, *common)],
         "memory": lambda: [peak(arguments.memory_size, network, device)],
+        "files": lambda: [overlapping(arguments.files, device, arguments.rounds)],
         "precision": lambda: [differences(arguments.sizes[0], device)],
     }
     machine = describe(device, None)
