@@ -347,6 +347,29 @@ def test_frames_are_not_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert max(ahead) <= 5
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_file_that_was_cut_off_is_told(tmp_path: Path, suffix: str) -> None:
+    def noise(number: int, frame: Any) -> list[Any]:
+        return [RNG.integers(16, 235, SIDES), 128, 128]
+
+    whole, source, target = tmp_path / f"whole{suffix}", tmp_path / f"a{suffix}", tmp_path / "b.mp4"
+    make(tmp_path / "made.mkv", [3600 * number for number in range(60)], planes=noise)
+    options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    with av.open(str(tmp_path / "made.mkv")) as made, av.open(str(whole), "w", options=options) as output:
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in made.streams}
+        for packet in made.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    assert not enlarge(whole, target).failed
+    target.unlink()
+    content = whole.read_bytes()
+    source.write_bytes(content[: len(content) * 6 // 10])
+    failed = enlarge(source, target).failed
+    assert "the file states 2.40 s and ends after" in failed[0]
+    assert 20 < len(frames_of(target)) < 50
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "FRAMES", 6)
@@ -390,8 +413,10 @@ def test_other_settings_start_anew(tmp_path: Path, short: None, capsys: pytest.C
     with pytest.raises(KeyboardInterrupt):
         enlarge(source, target, network)
     again = Repeat()
+    (tmp_path / "b.mp4.parts/mine.txt").write_text("of somebody else")
     enlarge(source, target, again, crf=2)
     assert again.calls == 20
+    assert os.listdir(tmp_path / "b.mp4.parts") == ["mine.txt"]
     assert "starts anew" in capsys.readouterr().err
     assert len(frames_of(target)) == 20
 

@@ -21,6 +21,10 @@ SUFFIXES = (
     *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob"),
 )
 WITHOUT_A_RATE = Fraction(25)  # frames a second, where nothing is stated
+HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
+MICROSECONDS = 1_000_000
+STATED = {"mp4", "matroska"}  # containers of which the head states how long all is
+LACKING = Fraction(1, 2)  # seconds that may lack, where streams are rounded
 LIKE = 0.02  # how far a stated rate may be from the times, of which containers round some
 UPRIGHT = (1, 0, 0, 1)
 
@@ -87,6 +91,7 @@ class Clip:
         aspect: width of a pixel to its height, upright; None where nothing is stated.
         notes: what is lost or guessed.
         broken: what was told by the decoder while frames were read.
+        cut: what lacks at the end of the file, as far as its head tells; empty for nothing.
     """
 
     file: str
@@ -98,6 +103,7 @@ class Clip:
     turn: tuple[int, int, int, int]
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    cut: str = ""
 
     @classmethod
     def of(cls, file: str) -> Clip:
@@ -107,7 +113,7 @@ class Clip:
             UserError: it cannot be read, or holds no video.
         """
         with opened(file) as container:
-            times = _scanned(container, video_stream(container, file))
+            times, cut = _scanned(container, video_stream(container, file))
         with opened(file) as container:
             stream = video_stream(container, file)
             first = next((frame for frame in _decoded(stream, times, []) if frame), None)
@@ -128,7 +134,9 @@ class Clip:
             sides, aspect = (first.height, first.width), stream.sample_aspect_ratio or None
             if turn[0] == 0:
                 sides, aspect = (first.width, first.height), aspect and 1 / aspect
-            return cls(file, times, colours, first.format.name, sides, aspect, turn, notes)
+            if HDR & {data.type.name for data in first.side_data}:
+                notes.append("what it states of the mastering display and of light levels is left out")
+            return cls(file, times, colours, first.format.name, sides, aspect, turn, notes, cut=cut)
 
     def shots(self, behind: int = 0) -> Iterator[Shot]:
         """Yield the frames in order; those that cannot be decoded are left out, and noted in `broken`.
@@ -139,7 +147,7 @@ class Clip:
         Raises:
             UserError: a frame has another size than the first one.
         """
-        self.broken.clear()
+        self.broken[:] = [self.cut] if self.cut else []
         with opened(self.file) as container:
             last = None
             for number, frame in enumerate(_decoded(video_stream(container, self.file), self.times, self.broken)):
@@ -190,14 +198,16 @@ def video_stream(container: Any, file: str) -> Any:
     raise UserError(f"{printable(file)} holds no video.")
 
 
-def _scanned(container: Any, stream: Any) -> Times:
-    """Read the times of all packets, in the order in which they are shown."""
+def _scanned(container: Any, stream: Any) -> tuple[Times, str]:
+    """Read the times of all packets, in the order in which they are shown; and say what lacks at the end."""
     base = Fraction(stream.time_base)
     found: dict[int, int] = {}
-    unknown = 0
+    unknown, end = 0, Fraction(0)
     try:
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_discard:
+        for packet in container.demux():
+            if packet.pts is not None and packet.size:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.size and packet.stream.index == stream.index and not packet.is_discard:
                 if packet.pts is None:
                     unknown += 1
                 else:
@@ -214,7 +224,11 @@ def _scanned(container: Any, stream: Any) -> Times:
     for index, duration in enumerate(durations):
         if not duration:
             durations[index] = starts[index + 1] - starts[index] if index + 1 < len(starts) else usual
-    return Times(base, starts, durations, rate)
+    stated = Fraction(container.duration or 0, MICROSECONDS)
+    cut = ""
+    if STATED & set(container.format.name.split(",")) and stated - end > LACKING:
+        cut = f"the file states {float(stated):.2f} s and ends after {float(end):.2f} s; the rest is missing"
+    return Times(base, starts, durations, rate), cut
 
 
 def _rate(stated: Fraction, starts: list[int], base: Fraction) -> Fraction:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, replace
@@ -21,6 +22,7 @@ from esc_arch.upscale.video.colours import to_frame
 from esc_arch.upscale.video.encoding import Encoding
 
 FRAMES = 120  # of a segment, which is what a kill costs at most
+_OWN = re.compile(r"\d{6}\.nut|unfinished\.nut|state\.json")
 FOLDER, STATE, UNFINISHED = ".parts", "state.json", "unfinished.nut"
 
 
@@ -101,9 +103,9 @@ class Segments:
                     waiting = next(shots, None)
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove all segments, and nothing else that somebody may have put there."""
         for name in os.listdir(self.folder):
-            if name != "lock":
+            if _OWN.fullmatch(name):
                 os.remove(os.path.join(self.folder, name))
 
     @contextmanager
@@ -139,9 +141,8 @@ class Segments:
             if found["made of"] == self._made_of and are_there:
                 self._parts = parts
                 return
-        if len(os.listdir(self.folder)) > 1:
-            self.starts_anew = os.path.exists(state)
-            self.remove()
+        self.starts_anew = os.path.exists(state)
+        self.remove()
 
 
 class _Segment:
