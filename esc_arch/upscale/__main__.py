@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summary:
     """Enlarge pictures, alone or together with others."""
     device = _choose_device(args.device, launch)
-    dtype = _dtype(args, device)
+    dtype = _dtype(args, device, launch)
     size, networks = _size(args), _networks(args, dtype)
     plan = crew.agree(lambda: _plan(args, size, networks), args.output)
     networks.move(device, dtype)
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace, launch: Launch, crew: Alone | Crew) -> Summar
 
 def _run_videos(args: argparse.Namespace, launch: Launch, videos: list[str]) -> VideoSummary:
     device = _choose_device(args.device, launch)
-    dtype = _dtype(args, device)
+    dtype = _dtype(args, device, launch)
     networks, size = _networks(args, dtype), _size(args)
     targets = targets_of(videos, args.output, _suffix(args, size, networks))
     networks.move(device, dtype)
@@ -108,10 +108,10 @@ def _size(args: argparse.Namespace) -> Size:
     return args.size or Size(scale=args.scale, longest=args.longest)
 
 
-def _dtype(args: argparse.Namespace, device: str) -> str:
-    """Choose what is computed in, and say so where it is another dtype than was asked for."""
+def _dtype(args: argparse.Namespace, device: str, launch: Launch) -> str:
+    """Choose what is computed in, and say so, once, where it is another dtype than was asked for."""
     dtype, remark = choose_dtype(args.dtype, device)
-    if remark:
+    if remark and launch.rank == 0:
         print(remark, file=sys.stderr)
     return dtype
 

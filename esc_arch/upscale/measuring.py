@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = parser.parse_args(argv)
     networks = Networks(arguments.weights)
-    networks.move(choose_device(arguments.device), False)
+    networks.move(choose_device(arguments.device), "fp32")
     print(f"| pictures a second, PNG, {os.path.basename(arguments.weights)} | {' | '.join(COLUMNS)} | gain |")
     print("| --- |" + " ---: |" * (len(COLUMNS) + 1))
     for number, side in arguments.sets:
