@@ -361,6 +361,14 @@ def test_training_from_scratch_says_what_to_do(tiny_options: dict[str, Any], fol
     check_options(parsed(tiny_options))
 
 
+def test_a_rank_beside_a_table_is_told(tiny_options: dict[str, Any], folder: Path) -> None:
+    tiny_options["network_g"] = {"type": "ESC", **TINY, "upscaling_factor": 2, "flashbias_rank": 48}
+    (told,) = check_options(parsed(tiny_options))
+    assert told.startswith("network_g:flashbias_rank has no effect")
+    tiny_options["network_g"] = {"type": "ESCRIB", **TINY_RIB, "upscaling_factor": 2, "rank": None, "flashbias_rank": 8}
+    assert check_options(parsed(tiny_options)) == []
+
+
 def test_nothing_is_kept_of_networks_that_are_gone() -> None:
     net = ESCRIB(**TINY_RIB).eval()
     with torch.no_grad():

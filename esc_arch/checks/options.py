@@ -26,6 +26,7 @@ from esc_arch.checks.parts import check_parts, needs_gt
 from esc_arch.checks.table import DEGRADING_MODELS, NAMES
 from esc_arch.checks.values import read_values
 from esc_arch.common.errors import UserError, first_line
+from esc_arch.layers.attention import WindowAttention
 from esc_arch.layers.flash_bias import FROM_SCRATCH, FlashBiasAttention
 
 Options = dict[str, Any]
@@ -70,6 +71,7 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     told += check_parts(opt)
     networks = {key: build_checked(opt[key], key) for key in opt if key in NAMES["network_*"]}
     _check_scale(opt, networks["network_g"])
+    told += [note for key, network in networks.items() for note in _without_effect(key, opt[key], network)]
     if not _resumes(opt):
         for key, network in networks.items():
             check_pretrained(opt["path"], key, network)
@@ -87,6 +89,15 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
             _check_metrics_on(opt, phase, found)
             _check_whole_images(opt, networks["network_g"], phase, found)
     return told
+
+
+def _without_effect(key: str, section: Options, network: nn.Module) -> list[str]:
+    """Tell of a rank for a network with a table of positions, where FlashBias may be meant."""
+    if section.get("flashbias_rank") is None or not any(
+        type(module) is WindowAttention for module in network.modules()
+    ):
+        return []
+    return [f"{key}:flashbias_rank has no effect on a table of positions (is attn_type: FlashBias meant?)."]
 
 
 def _check_learns_positions(key: str, network: nn.Module) -> None:

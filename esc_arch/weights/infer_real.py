@@ -14,7 +14,7 @@ from torch import nn
 from esc_arch.archs import ESCReal, ESCRealM
 from esc_arch.common.errors import UserError
 from esc_arch.layers.upsample_head import GROUPS, Mark
-from esc_arch.weights.shapes import Arguments, Infer, Shapes, UndecidedError, infer_trunk, root
+from esc_arch.weights.shapes import SAY_SCALE, Arguments, Infer, Shapes, UndecidedError, infer_trunk, root
 
 SAMPLER = "offset.weight"  # of DySample
 ENLARGED_IN_ALL = 4  # by what follows pixel-unshuffling, at scales 1 and 2
@@ -118,8 +118,7 @@ def _decided(choices: tuple[int, ...] | None, upsampler: str, shrunk: int, known
     if wanted is None:
         what = "how many times they enlarge" if choices is None else "whether they enlarge 2 or 3 times"
         raise UndecidedError(
-            f"The weights (ESC-Real-M with {upsampler!r}, without to_img.MetaUpsample) do not tell {what}; "
-            "say it: upscaling_factor=... in Python, --scale in commands."
+            f"The weights (ESC-Real-M with {upsampler!r}, without to_img.MetaUpsample) do not tell {what}; " + SAY_SCALE
         )
     if choices is not None and wanted not in choices:
         raise ValueError(f"they enlarge {' or '.join(map(str, choices))} times, not {wanted}")

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from esc_arch.layers.upsample_head import Mark
-from esc_arch.weights.shapes import WINDOW_OF_RIB, Arguments, Shapes, UndecidedError, count, infer_trunk, root
+from esc_arch.weights.shapes import (
+    SAY_SCALE,
+    WINDOW_OF_RIB,
+    Arguments,
+    Shapes,
+    UndecidedError,
+    count,
+    infer_trunk,
+    root,
+)
 
 
 def infer_esc_rib(shapes: Shapes, known: Arguments, _mark: Mark | None) -> Arguments:
@@ -43,8 +52,7 @@ def _infer_upsampler(shapes: Shapes, known: Arguments) -> Arguments:
         scale = known.get("upscaling_factor") if doublings == 1 else 2**doublings
         if scale is None:
             raise UndecidedError(
-                "The weights (ESC-RIB with 'nn+conv') do not tell whether they enlarge 2 or 3 times; say it: "
-                "upscaling_factor=... in Python, --scale in commands."
+                "The weights (ESC-RIB with 'nn+conv') do not tell whether they enlarge 2 or 3 times; " + SAY_SCALE
             )
         middle = shapes["upsampler.f.0.weight"][0]
         return {"upsampler_type": "nn+conv", "intermediate_dim": middle, "upscaling_factor": scale}

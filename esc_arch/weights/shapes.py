@@ -13,7 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Arguments = dict[str, Any]
 Infer = Callable[[Shapes, Arguments, Mark | None], Arguments]
 
-
+SAY_SCALE = "say it: upscaling_factor=... in esc_arch.load, scale=... in upscale_image, --scale in commands."
 WINDOW_OF_RIB = 64  # of the published networks, which no weight tells
 
 
