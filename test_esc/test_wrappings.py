@@ -104,6 +104,21 @@ FORMS: dict[str, Any] = {
         "step": torch.tensor(7),
     },
     "average by torch": {"n_averaged": torch.tensor(5), **under("module.")},
+    "average of the last epochs": {
+        "state_dict": OTHER,
+        "swa_state_dict": {**under("module."), "n_averaged": torch.tensor(3)},
+    },
+    "averaged by Lightning": {
+        "state_dict": under("net."),
+        "current_model_state": under("net.", OTHER),
+        "averaging_state": {"n_averaged": torch.tensor(4)},
+    },
+    "counted by thop": {
+        "total_ops": torch.zeros(1, dtype=torch.float64),
+        **W,
+        "blocks.0.total_ops": torch.zeros(1, dtype=torch.float64),
+        "blocks.0.total_params": torch.zeros(1, dtype=torch.float64),
+    },
     "average without dots": {
         "state_dict": {
             **under("model.", OTHER),

@@ -18,6 +18,8 @@ COUNTERS = frozenset(
     ("n_averaged", "step", "initted", "decay", "num_updates", "epoch", "iter", "iteration", "global_step", "best_psnr")
 )
 
+PROFILED = ("total_ops", "total_params")  # that thop leaves in every module
+
 
 def split(tensors: Mapping[str, T], names: Collection[str] | None) -> tuple[dict[str, dict[str, T]], bool]:
     """Sort named tensors into sets, each for one network, with what stands before their names taken off.
@@ -47,7 +49,10 @@ def split(tensors: Mapping[str, T], names: Collection[str] | None) -> tuple[dict
 
 
 def _without_counters(tensors: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
-    return {name: tensor for name, tensor in tensors.items() if name not in COUNTERS or name in names}
+    def counts(name: str) -> bool:
+        return name in COUNTERS or name.rpartition(".")[2] in PROFILED
+
+    return {name: tensor for name, tensor in tensors.items() if name in names or not counts(name)}
 
 
 def _without_wrappers_amid(tensors: Mapping[str, T]) -> dict[str, T]:

@@ -17,7 +17,7 @@ NETWORK = {
 # What wrappers put before the names, or amid them, which no network has as a name of its own
 WRAPPERS = {"module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 AMID = WRAPPERS - {"module"}
-EMA = re.compile(r"(^|[^a-z])ema([^a-z]|$)|shadow|averaged?_model|swa_model|ema_?model|model_?ema|net_?g_?ema|^g_?ema$")
+EMA = re.compile(r"(^|[^a-z])(ema|swa)([^a-z]|$)|shadow|averaged?_model|ema_?model|model_?ema|net_?g_?ema|^g_?ema$")
 # What is neither a network that enlarges nor its average
 OTHERS = re.compile(
     r"(^|[^a-z])(d|disc|dis|critic)([^a-z]|$)|net_?d([^a-z]|$)|discriminator|teacher|perceptual|vgg|lpips|loss|criterion|"
