@@ -51,6 +51,13 @@ def test_files_are_enlarged_in_three_ways(monkeypatch: pytest.MonkeyPatch, capsy
     assert re.findall(r"^\| (.*?)(?: \| [\d.e+]+){4} \|$", out, re.MULTILINE) == ["3 of 8 x 8", "2 of 16 x 16"]
 
 
+def test_scan_in_chunks_beside_the_loop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "scan", "--sizes", "7x9", "10x10", "--patch", "6", "--batch", "2")
+    rows = re.findall(r"^\| (.*) \| \d+ \| \d+ \| [\d.]+ \| (\S+) \|$", capsys.readouterr().out, re.MULTILINE)
+    assert [title for title, _ in rows] == ["7 x 9", "10 x 10", "2 x 6 x 6, with gradients"]
+    assert all(float(difference) <= 1e-5 for _, difference in rows)
+
+
 def test_prints_what_it_writes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -206,10 +206,11 @@ def read_compare(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring takes hours: the command is understood, and so are the files that it names."""
     from esc_arch.compare.__main__ import _parse
     from esc_arch.compare.options import read_rows
+    from esc_arch.compare.paper_files import with_paper
 
     monkeypatch.chdir(ROOT)
     parsed = _parse(args)
-    rows = read_rows(parsed.files, [], parsed.sets)
+    rows = read_rows(with_paper(parsed.files, parsed.paper), [], parsed.sets)
     assert [row.problems for row in rows if row.problems] == []
 
 
@@ -226,7 +227,7 @@ def run_web(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def read_benchmark(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from esc_arch.benchmark import __main__ as benchmark
 
-    for name in ("describe", "inference", "training", "roofline", "peak", "differences"):
+    for name in ("describe", "inference", "training", "roofline", "peak", "differences", "scans"):
         if hasattr(benchmark, name):
             monkeypatch.setattr(benchmark, name, lambda *_args, **_options: {})
     monkeypatch.setattr(sys, "argv", ["benchmark", "--help"])

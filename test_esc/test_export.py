@@ -12,7 +12,7 @@ from conftest import TINY, randomise, relative_difference
 from torch import nn
 from torch.fx.experimental import _config
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SRF
+from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SNG, HiT_SRF, MambaIR
 from esc_arch.common.errors import UserError
 from esc_arch.export import FORMATS, export
 from esc_arch.export.__main__ import main
@@ -29,6 +29,7 @@ NETWORKS: dict[str, nn.Module] = {
     "ESC with normalisation, x3": ESC(**TINY, use_ln=True, upscaling_factor=3),
     "ESCFP": ESCFP(**TINY),
     "HiT_SRF": HiT_SRF(embed_dim=20, depths=[2], num_heads=[2]),
+    "HiT_SNG": HiT_SNG(embed_dim=20, depths=[1], num_heads=[2], base_win_size=[4, 4]),
     "ESCReal": ESCReal(**TINY),
     "ESCReal with DySample": ESCReal(**TINY, use_dysample=True),
     "ESCRealM x2": ESCRealM(**TINY, upsampler="dysample", upscaling_factor=2),
@@ -113,6 +114,17 @@ def test_onnx(tmp_path: Path, network: str) -> None:
         assert value.name == name
         assert [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] == sides
     assert str(Path(__file__).parent.parent).encode() not in Path(file).read_bytes()
+
+
+def test_what_holds_for_one_size_only_is_not_written(tmp_path: Path) -> None:
+    """A scan in chunks takes as many steps as the traced image needs; running that at other sizes fails."""
+    file = tmp_path / "a.pt"
+    weights = weights_of(MambaIR(embed_dim=30, depths=[1], d_state=3), tmp_path)
+    words = r"a\.pt is not written: MambaIR does not export to \.pt for images of every size \(\w+: .*\); try another"
+    with pytest.raises(UserError, match=words) as caught:
+        export(weights, "torchscript", str(file))
+    assert "\n" not in str(caught.value)
+    assert not file.exists()
 
 
 @DYNAMIC

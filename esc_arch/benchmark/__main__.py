@@ -12,6 +12,7 @@ from esc_arch.benchmark.files import overlapping
 from esc_arch.benchmark.memory import peak
 from esc_arch.benchmark.parts import roofline
 from esc_arch.benchmark.precision import differences
+from esc_arch.benchmark.scan import scans
 from esc_arch.benchmark.whole import inference, training
 from esc_arch.common.arguments import positive, size
 from esc_arch.common.errors import UserError, one_sentence
@@ -19,7 +20,7 @@ from esc_arch.common.machine import choose_device, describe
 from esc_arch.common.whole_files import replacing, try_folder
 from esc_arch.layers.backend import ATTN_TYPES
 
-KINDS = ("inference", "parts", "training", "memory", "precision", "files")
+KINDS = ("inference", "parts", "training", "memory", "precision", "files", "scan")
 
 
 @one_sentence
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         "memory": lambda: [peak(arguments.memory_size, network, device)],
         "files": lambda: [overlapping(arguments.files, device, arguments.rounds)],
         "precision": lambda: [differences(arguments.sizes[0], device)],
+        "scan": lambda: [scans(arguments.sizes, arguments.patch, arguments.batch, device, arguments.rounds)],
     }
     machine = describe(device, None)
     shown = ("gpu", "cuda", "cpu", "cpus", "threads", "kernels", "torch", "commit")

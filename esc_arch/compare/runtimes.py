@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.common.errors import UserError, printable
+from esc_arch.common.errors import UserError
 from esc_arch.common.precision import choose_dtype
 from esc_arch.common.whole_files import temporary_name
 from esc_arch.compare.job import Job
@@ -19,7 +19,7 @@ from esc_arch.compare.options import PYTORCH, Row
 from esc_arch.compare.record import digest, key_of
 from esc_arch.graphs import runtimes
 from esc_arch.graphs.exportable import Exportable
-from esc_arch.graphs.formats import write_onnx_at
+from esc_arch.graphs.formats import cause, write_onnx_at
 from esc_arch.layers.attention import set_backend
 from esc_arch.version import __version__
 
@@ -92,7 +92,8 @@ def convention(rows: list[Row], threads: int) -> list[str]:
     return [
         f"Runtimes: {named} run an ONNX graph for exactly this input, with {threads} threads, in the same turns. The "
         "output is compared with PyTorch's in fp32, for the weights that are scored, or else random ones; a difference "
-        f"of more than {TOLERANCE:.0e} of the range is told.{forced}"
+        f"of more than {TOLERANCE:.0e} of the range is told, and below it PSNR is PyTorch's, so it is not scored "
+        f"again.{forced}"
     ]
 
 
@@ -137,12 +138,12 @@ class Graph:
         except UserError:
             raise
         except Exception as error:  # what a network does that cannot be traced is open
-            raise UserError(f"{kind} does not export to ONNX ({_reason(error)}).") from error
+            raise UserError(f"{kind} does not export to ONNX ({cause(error)}).") from error
         self.refusal = f"{runtimes.NAMES[row.runtime]} cannot run {kind}"
         try:
             self.loaded, self.dtype = runtimes.load(row.runtime, file, torch.get_num_threads(), row.dtype)
         except Exception as error:
-            raise UserError(f"{self.refusal} ({_reason(error)}).") from error
+            raise UserError(f"{self.refusal} ({cause(error)}).") from error
         _return_memory()
 
     def run(self, image: torch.Tensor) -> torch.Tensor:
@@ -154,7 +155,7 @@ class Graph:
         try:
             return self.loaded(image)
         except Exception as error:
-            raise UserError(f"{self.refusal} ({_reason(error)}).") from error
+            raise UserError(f"{self.refusal} ({cause(error)}).") from error
 
     def compare(self, image: torch.Tensor) -> dict[str, Any]:
         """Return the largest `difference` to PyTorch's output as a part of its range, and the dtype within."""
@@ -178,11 +179,3 @@ def _return_memory() -> None:
     """Give back to the system what exporting took, which would hide what the runtime takes."""
     with suppress(OSError, AttributeError):  # where the C library is another
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _reason(error: BaseException) -> str:
-    """Name the cause of an exporter's error, without its advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).partition("\n")[0].split())
-    return printable(f"{type(error).__name__}: {text[:200]}".rstrip(": ."))

@@ -125,9 +125,18 @@ def _export_network(
     }
     if chosen.suffix == ".onnx":
         metadata["opset"] = str(opset)
-    with temporary_name(target) as partial:
-        chosen.write(partial, exportable, identity.scale, metadata, opset)
-        return _compare(chosen.run(partial), exportable, network, target, identity.arguments, TOLERANCE[half])
+    try:
+        with temporary_name(target) as partial:
+            chosen.write(partial, exportable, identity.scale, metadata, opset)
+            return _compare(chosen.run(partial), exportable, network, target, identity.arguments, TOLERANCE[half])
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # what a network does that cannot be traced, and a runtime cannot run, is open
+        kind = identity.network.__name__
+        raise UserError(
+            f"{target} is not written: {kind} does not export to {chosen.suffix} for images of every size "
+            f"({formats.cause(error)}); try another --format."
+        ) from error
 
 
 def _compare(

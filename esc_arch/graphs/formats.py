@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, printable
 from esc_arch.graphs.exportable import Exportable
 
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -116,6 +116,14 @@ def run_pt2(file: str) -> Run:
     """Load an exported program."""
     with _quiet():
         return torch.export.load(file).module()
+
+
+def cause(error: BaseException) -> str:
+    """Name what lies behind an error of an exporter or a runtime, without their advice, for a sentence."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).partition("\n")[0].split())
+    return printable(f"{type(error).__name__}: {text[:200]}".rstrip(": ."))
 
 
 def import_extra(package: str) -> Any:
