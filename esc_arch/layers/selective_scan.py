@@ -54,7 +54,7 @@ def selective_scan(
     batch, channels, length = u.shape
     states = a.shape[1]
     grads = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, a, b, c))
-    a = a.reshape(b.shape[1], -1, 1, states)  # (G, E/G, 1, N)
+    a = a.reshape(b.shape[1], -1, states, 1)  # (G, E/G, N, 1)
     state = u.new_zeros(batch, *a.shape[:2], states)
     longest = max(BUDGET // (batch * channels * states * u.element_size()), SHORTEST) if grads else length
     outputs = []
@@ -75,7 +75,7 @@ def _scan_segment(
 
     Args:
         u: (B, E, L); `delta`, `b` and `c` as for `selective_scan`.
-        a: (G, E/G, 1, N).
+        a: (G, E/G, N, 1).
         state: before the first position, (B, G, E/G, N).
 
     Returns:
@@ -84,24 +84,26 @@ def _scan_segment(
     batch, channels, length = u.shape
     groups = a.shape[0]
     steps = math.isqrt(length - 1) + 1
-    x = _chunked(u * delta, steps).unflatten(2, (groups, -1)).unsqueeze(-1)  # (K, B, G, E/G, chunks, 1)
-    delta = _chunked(delta, steps).unflatten(2, (groups, -1)).unsqueeze(-1)
-    b, c = (_chunked(tensor, steps).transpose(3, 4).unsqueeze(3) for tensor in (b, c))  # (K, B, G, 1, chunks, N)
+    # the chunks last, where what is the same for all states or all channels is repeated at no cost
+    x, delta = (
+        _chunked(tensor, steps).unflatten(2, (groups, -1)).unsqueeze(4) for tensor in (u * delta, delta)
+    )  # (K, B, G, E/G, 1, chunks)
+    b, c = (_chunked(tensor, steps).unsqueeze(3) for tensor in (b, c))  # (K, B, G, 1, N, chunks)
 
     local: Any = 0.0
     for k in range(steps):
-        local = torch.exp(delta[k] * a) * local + x[k] * b[k]  # (B, G, E/G, chunks, N)
+        local = torch.exp(delta[k] * a) * local + x[k] * b[k]  # (B, G, E/G, N, chunks)
     decay = torch.exp(delta.sum(dim=0) * a)
     starts = []
-    for chunk in range(local.shape[3]):
+    for chunk in range(local.shape[4]):
         starts.append(state)
-        state = decay[..., chunk, :] * state + local[..., chunk, :]
+        state = decay[..., chunk] * state + local[..., chunk]
 
-    current = torch.stack(starts, dim=3)
+    current = torch.stack(starts, dim=4)
     read = []
     for k in range(steps):
         current = torch.exp(delta[k] * a) * current + x[k] * b[k]
-        read.append((current * c[k]).sum(dim=-1))  # (B, G, E/G, chunks)
+        read.append((current * c[k]).sum(dim=3))  # (B, G, E/G, chunks)
     out = torch.stack(read, dim=-1).reshape(batch, channels, -1)
     return out[..., :length], state
 
@@ -112,7 +114,7 @@ def _chunked(tensor: torch.Tensor, steps: int) -> torch.Tensor:
     The last chunk is filled up by zeros, where a step of size zero changes no state.
     """
     missing = -tensor.shape[-1] % steps
-    return F.pad(tensor, (0, missing)).unflatten(-1, (-1, steps)).movedim(-1, 0)
+    return F.pad(tensor, (0, missing)).unflatten(-1, (-1, steps)).movedim(-1, 0).contiguous()
 
 
 @functools.cache
