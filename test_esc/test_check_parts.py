@@ -31,10 +31,17 @@ def parsed(opt: Options, is_train: bool = True) -> Options:
     return opt
 
 
+NORMALISED = "NORMALISED"
+
+
 def edit(path: str, value: Any) -> Change:
-    """Make a function that sets, or with the value `...` deletes, an option."""
+    """Make a function that sets, or with the value `...` deletes, an option, or normalises data sets."""
 
     def apply(opt: Options) -> None:
+        if value is NORMALISED:
+            for phase in opt["datasets"] if path == "datasets" else ("train",):
+                opt["datasets"][phase].update(mean=[0.5] * 3, std=[0.5] * 3)
+            return
         *sections, key = path.split(":")
         for section in sections:
             opt = opt[section]
@@ -85,6 +92,8 @@ COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights":
           for text in ("x2", "{}_{}", "{", "}", "{name}", "{0.real}{1}", "{}{", "{:d}")),
         (edit("datasets:train:gt_size", 33), "gt_size is 33, which scale 2 does not divide; choose 32 or 34"),
         (edit("logger", {**LOGGER, "use_tb_logger": False}), "logger:wandb:project needs use_tb_logger"),
+        (edit("train:optim_g:capturable", True), "train:optim_g: Adam cannot be used: If capturable=True, params"),
+        (edit("train:optim_g:differentiable", True), "train:optim_g: Adam cannot be used: "),
         (edit("path:ignore_resume_networks", "netwrk_g"), "'netwrk_g' is no network of the file; did you mean"),
         (edit("model_type", "SRGANModel"), "the option train:gan_opt is missing, which SRGANModel needs"),
         (edit("model_type", "SRModell"), "model_type: 'SRModell' is unknown; did you mean 'SRModel'"),
@@ -210,6 +219,9 @@ def test_discriminator_of_another_patch(tiny_options: Options) -> None:
         (edit("val", ...), "datasets:val_1 is never validated"),
         (edit("datasets:val_1", ...), "nothing is validated"),
         (edit("name", "my_debug"), "debug mode"),
+        (edit("train:optim_g:maximize", True), "maximize is true, so the loss is made larger"),
+        (edit("datasets:train", NORMALISED), "datasets:val_1: mean and std are not those of datasets:train"),
+        (edit("datasets", NORMALISED), "datasets:val_1: with mean and std, results are compared and saved as they are"),
         (edit("path:ignore_resume_networks", ["network_g"]), "does not go on from the weights of network_g"),
         (edit("val:metrics:psnr:better", "lower"), "better is lower, but a higher value is better"),
         (edit("val:metrics:psnr:fast", True), "val:metrics:psnr:fast is not read by calculate_psnr"),

@@ -42,7 +42,7 @@ def check_agreement(opt: Options) -> list[str]:
     told = _check_names(opt)
     if not opt["is_train"]:
         return told
-    told += _check_ignored(opt)
+    told += _check_ignored(opt) + _check_normalisation(opt["datasets"])
     _check_patches(opt)
     _check_degradation(opt)
     _check_kernels(opt["datasets"]["train"])
@@ -108,6 +108,30 @@ def _check_ignored(opt: Options) -> list[str]:
         f"path:pretrain_{name} or new ones."
         for name in ignored
     ]
+
+
+def _check_normalisation(datasets: Options) -> list[str]:
+    """Look whether the network sees in validation what it sees in training, and makes images of it."""
+    told = []
+    trained = _normalisation(datasets["train"])
+    for phase, dataset in datasets.items():
+        given = _normalisation(dataset)
+        if given != trained:
+            told.append(
+                f"datasets:{phase}: mean and std are not those of datasets:train, so the network sees other values "
+                "in validation than in training."
+            )
+        elif phase != "train" and given is not None:
+            told.append(
+                f"datasets:{phase}: with mean and std, results are compared and saved as they are normalised, and cut "
+                "off below 0 and above 1."
+            )
+    return told
+
+
+def _normalisation(dataset: Options) -> tuple[Any, Any] | None:
+    mean, std = dataset.get("mean"), dataset.get("std")
+    return None if mean in (None, [0, 0, 0]) and std in (None, [1, 1, 1]) else (mean, std)
 
 
 def _is_template(text: str) -> bool:
@@ -206,6 +230,9 @@ def _check_schedule(train: Options) -> list[str]:
     late = [iteration for iteration in schedule.get("restarts", []) if iteration > total]
     if late:
         told.append(f"train:scheduler:restarts: {_list(late)} is never reached, because total_iter is {total}.")
+    for name in ("optim_g", "optim_d"):
+        if (train.get(name) or {}).get("maximize") is True:
+            told.append(f"train:{name}:maximize is true, so the loss is made larger, not smaller.")
     if train["optim_g"]["lr"] == 0:
         told.append("train:optim_g:lr is 0, so nothing is learnt.")
     return told

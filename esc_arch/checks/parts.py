@@ -122,6 +122,8 @@ def _check_optimizers(opt: Options) -> None:
             parameter = torch.nn.Parameter(torch.zeros(1))
             get_optimizer = getattr(model, "get_optimizer", BaseModel.get_optimizer)
             optimizers.append(get_optimizer(SimpleNamespace(opt=opt), kind, [parameter], **arguments))
+            if opt["num_gpu"] == 0:  # some arguments are for GPUs, where this one is not
+                _try_step(get_optimizer(SimpleNamespace(opt=opt), kind, [parameter], **arguments), parameter)
         except NotImplementedError as error:
             known = [
                 n for n, c in vars(torch.optim).items() if inspect.isclass(c) and n not in ("Optimizer", "lr_scheduler")
@@ -130,8 +132,13 @@ def _check_optimizers(opt: Options) -> None:
             advice = f"did you mean {close!r}" if close and close != kind else "Adam is known to every model"
             raise UserError(f"{where}:type: {kind!r} is unknown to {opt['model_type']}; {advice}.") from error
         except FAULTS as error:
-            raise UserError(f"{where}: {kind} cannot be built: {first_line(error)}") from error
+            raise UserError(f"{where}: {kind} cannot be used: {first_line(error).rstrip('.')}.") from error
     _check_schedule(opt, optimizers)
+
+
+def _try_step(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> None:
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
 
 
 def _check_schedule(opt: Options, optimizers: list[Any]) -> None:
