@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, randomise
+from PIL import Image
 from torch import nn
 
 from esc_arch.archs import ESC
@@ -188,6 +189,31 @@ def test_subtitles_are_kept_where_the_container_holds_them(tmp_path: Path, capsy
     assert packets_of(tmp_path / "b.mp4", "audio") == packets_of(source, "audio")
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert not container.streams.subtitles
+
+
+def test_covers_are_kept_as_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, picture = tmp_path / "a.mp4", tmp_path / "cover.jpg"
+    make(tmp_path / "bare.mp4", EVEN[:5])
+    Image.new("RGB", (64, 64), "red").save(picture)
+    with av.open(str(tmp_path / "bare.mp4")) as bare, av.open(str(picture)) as art, av.open(str(source), "w") as output:
+        streams = {stream: output.add_stream_from_template(stream) for stream in bare.streams}
+        cover = output.add_stream_from_template(art.streams.video[0], opaque=True)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for container in (art, bare):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = streams.get(packet.stream, cover)
+                    output.mux(packet)
+    enlarge(source, tmp_path / "b.mp4")
+    assert "Note" not in capsys.readouterr().err
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        video, cover = container.streams.video
+        assert (video.width, cover.width) == (96, 64)
+        assert cover.disposition & av.stream.Disposition.attached_pic
+    enlarge(source, tmp_path / "b.mkv")
+    assert "matroska does not hold cover 2 (mjpeg)" in capsys.readouterr().err
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        assert len(container.streams.video) == 1
 
 
 def test_times_that_a_container_rounds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

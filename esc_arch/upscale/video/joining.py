@@ -16,6 +16,7 @@ from esc_arch.upscale.video.encoding import Encoding
 from esc_arch.upscale.video.segments import Part
 
 OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time")
+COVERS = ("mp4", "mov")  # containers that hold the picture of a cover as a stream
 OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}}
 
 
@@ -35,7 +36,7 @@ def carried(clip: Clip, encoding: Encoding) -> tuple[list[int], list[str]]:
                 kept.append(stream.index)
             else:
                 lost.append(_name(stream))
-    notes = [f"{encoding.container} does not hold {', '.join(lost)}; name the result .mkv to keep more"] if lost else []
+    notes = [f"{encoding.container} does not hold {', '.join(lost)}"] if lost else []
     if encoding.container in ("matroska", "webm") and (1000 * clip.times.base).denominator > 1:
         off = [start for start in clip.times.starts if (1000 * start * clip.times.base).denominator > 1]
         if off:
@@ -128,6 +129,8 @@ def _others(source: Any, places: dict[int, Any]) -> Iterator[tuple[Fraction, int
     streams = [stream for stream in source.streams if stream.index in places]
     when = Fraction(0)
     for packet in source.demux(*streams) if streams else ():
+        if _is_cover(packet.stream) and packet.size:
+            packet.pts = packet.dts = 0  # it has none
         time = packet.pts if packet.dts is None else packet.dts
         if packet.size and time is not None:
             when = max(when, time * packet.time_base)
@@ -154,9 +157,15 @@ def _copy_description(stream: Any, copy: Any, metadata: bool) -> None:
     copy.disposition = stream.disposition
 
 
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & pyav().stream.Disposition.attached_pic)
+
+
 def _holds(container: str, stream: Any) -> bool:
-    """Try whether a container takes a stream."""
+    """Try whether a container takes a stream, and as what it is."""
     av = pyav()
+    if _is_cover(stream) and container not in COVERS:
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=container) as output:
             _copied(output, stream)
@@ -172,4 +181,5 @@ def _name(stream: Any) -> str:
     context = getattr(stream, "codec_context", None)
     codec = context.codec.canonical_name if context else getattr(stream, "name", None)
     language = f", {printable(stream.language)}" if getattr(stream, "language", None) else ""
-    return f"{stream.type} {stream.index} ({codec or 'unknown'}{language})"
+    kind = "cover" if _is_cover(stream) else stream.type
+    return f"{kind} {stream.index} ({codec or 'unknown'}{language})"
