@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +242,10 @@ main(sys.argv[1:])
 """
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The page, as the command serves it, and its folder, with a checkpoint and what the server writes."""
+@contextmanager
+def serving(place: Path) -> Iterator[str]:
+    """Serve the page as the command does, in a folder that takes `messages` of the server; give its address."""
     pytest.importorskip("gradio")
-    place = tmp_path_factory.mktemp("served")
     torch.save({"params": randomise(ESC(**TINY, upscaling_factor=2)).state_dict()}, place / "x2.pth")
     options = ["--port", "0", "--weights", "x2.pth", "--max-upload", "1", "--max-pixels", "2000", "--device", "cpu"]
     with open(place / "messages", "w") as messages:
@@ -256,10 +256,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
             assert process.stdout
             line = process.stdout.readline()
             assert line.startswith("The page is at http://127.0.0.1:"), (place / "messages").read_text()
-            yield line.split()[4], place
+            yield line.split()[4]
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The page, and its folder with a checkpoint."""
+    place = tmp_path_factory.mktemp("served")
+    with serving(place) as address:
+        yield address, place
     assert (place / "messages").read_text().splitlines() == ["Ended by SIGTERM."], "nothing was reached, nothing failed"
 
 
@@ -277,6 +285,49 @@ def test_served_to_this_machine_alone(served: tuple[str, Path]) -> None:
     assert httpx.post(f"{address}/gradio_api/upload", files=large).status_code == 413
     many = [("files", (f"{number}.png", bytes(900_000))) for number in range(30)]
     assert httpx.post(f"{address}/gradio_api/upload", files=many).status_code == 413
+
+
+def asked(address: str, **changes: Any) -> str:
+    """Ask the server for pictures as the page does, with some values changed, and return what it answers."""
+    import httpx
+
+    values = {"pictures": [], "weights": "", "own": None, "way": "weights", "scale": 2, "width": None, "height": None}
+    values |= {"longest": None, "kind": "", "quality": None, "metadata": True, **changes}
+    events = httpx.get(f"{address}/config").json()["dependencies"]
+    (number,) = [event["id"] for event in events if len(event["inputs"]) == len(values)]
+    event = {"data": list(values.values()), "fn_index": number, "session_hash": "one"}
+    assert httpx.post(f"{address}/gradio_api/queue/join", json=event).status_code == 200
+    return httpx.get(f"{address}/gradio_api/queue/data", params={"session_hash": "one"}, timeout=60).text
+
+
+def test_only_what_was_uploaded_is_read(tmp_path: Path) -> None:
+    """Whoever asks without the page names no files of the server or of others, and no weights that are not offered."""
+    pytest.importorskip("gradio")
+    import httpx
+
+    (tmp_path / "work").mkdir()
+    Image.fromarray(noise(9, 9, 3)).save(tmp_path / "secret.png")
+    Path(tmp_path / "work" / "secret.png").write_bytes((tmp_path / "secret.png").read_bytes())
+    with serving(tmp_path / "work") as address:
+        assert "There is no picture yet" in asked(address)
+        for path in (
+            tmp_path / "secret.png",
+            tmp_path / "work/secret.png",
+            "/etc/hostname",
+            "http://198.51.100.1/a.png",
+        ):
+            file = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+            for changes in ({"pictures": [file]}, {"own": file}, {"weights": file}, {"scale": file}):
+                answer = asked(address, **changes)
+                assert '"success":false' in answer, (path, changes)
+                assert "secret_x2" not in answer
+                assert "no picture yet" not in answer
+        assert '"success":false' in asked(address, weights="hf:user/name")
+        for path in (tmp_path / "secret.png", tmp_path / "work/secret.png", tmp_path / "work/x2.pth"):
+            assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
+    messages = (tmp_path / "work" / "messages").read_text()
+    assert "REACHED" not in messages
+    assert messages.endswith("Ended by SIGTERM.\n")
 
 
 class Page:

@@ -66,6 +66,7 @@ def application(page: gr.Blocks, host: str, upload: int, files: int) -> FastAPI:
     app.add_middleware(OwnOrigin)
     if is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host, "localhost", "127.0.0.1", "[::1]"])
+    _close(page)
     plain: Any = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return gr.mount_gradio_app(
         app,
@@ -82,6 +83,28 @@ def application(page: gr.Blocks, host: str, upload: int, files: int) -> FastAPI:
         mcp_server=False,
         theme=plain,
     )
+
+
+def _close(page: gr.Blocks) -> None:
+    """Let requests name no files but those that were uploaded.
+
+    gradio looks at that only for pages that are launched, not for mounted ones, and would read any file that a request
+    names; from addresses of other machines it downloads.
+    """
+    page.has_launched = page.is_running = True
+    for block in page.blocks.values():
+        _refuse_addresses(block)
+
+
+def _refuse_addresses(block: Any) -> None:
+    move = block.async_move_resource_to_block_cache
+
+    async def move_own(file: Any) -> str | None:
+        if str(file).lower().startswith(("http:", "https:")):
+            raise gr.Error("Pictures are uploaded; addresses are not read.", print_exception=False)
+        return await move(file)
+
+    block.async_move_resource_to_block_cache = move_own
 
 
 class _Server(uvicorn.Server):
