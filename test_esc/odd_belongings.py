@@ -285,7 +285,7 @@ def tiffs() -> Iterator[Belonging]:
 
 
 def others() -> Iterator[Belonging]:
-    """WebP, AVIF and JPEG XL, where the libraries are there; BMP, PCX, GIF."""
+    """WebP, AVIF, HEIC and JPEG XL, where the libraries are there; BMP, PCX, GIF."""
     rgba = numbers(4, 255).astype("u1")
     common: dict[str, Any] = {"resolution": (300, 240), "profile": SRGB, "exif": FACTS, "xmp": XMP}
     for mode, lossless in [(m, c) for m in ("RGB", "RGBA") for c in (False, True)]:
@@ -298,12 +298,16 @@ def others() -> Iterator[Belonging]:
             options |= {"exif": exif(None, (300, 240)), "xmp": XMP}  # of a turn, Pillow would write all anew
             data = saved(flat, "AVIF", **options)
             yield Belonging(f"avif_{mode}.avif", data, alpha=mode == "RGBA", **common)
+    blocks = Image.fromarray(np.kron(rgba[..., :3], np.ones((16, 16, 1), np.uint8)))
+    if importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        data = saved(blocks, "HEIF", exif=exif(None, (300, 240)), xmp=XMP, icc_profile=SRGB)
+        yield Belonging("heif.heic", data, **common)
     if importlib.util.find_spec("pillow_jxl"):
         importlib.import_module("pillow_jxl")
-        data = saved(
-            Image.fromarray(rgba).convert("RGB"), "JXL", exif=exif(None, (300, 240)), xmp=XMP, icc_profile=SRGB
-        )
-        yield Belonging("jxl.jxl", data, **common)
+        data = saved(blocks, "JXL", exif=exif(None, (300, 240)), xmp=XMP)
+        with Image.open(io.BytesIO(data)) as stored:  # which says by a profile of its own what sRGB is
+            yield Belonging("jxl.jxl", data, **(common | {"profile": stored.info["icc_profile"]}))
     small = Image.fromarray(rgba).convert("RGB")
     for mode in ("1", "L", "P", "RGB"):
         yield Belonging(f"bmp_{mode}.bmp", saved(small.convert(mode), "BMP", dpi=(300, 240)), resolution=(300, 240))
