@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import re
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -16,6 +20,12 @@ from esc_arch.pictures.png import read_png
 from esc_arch.pictures.pnm import read_pnm
 
 READ = sorted(set(FORMATS.values()))
+_DAMAGED = "it is damaged, or written in a way that is not known"
+_OF_PROGRAMS = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, UnicodeError, struct.error)
+_INSIDE = re.compile(  # what decoders say where a file is not what they expect
+    r"requires a buffer|buffer overrun|buffer is not large|index out of range|invalid literal|could not convert string"
+    r"|by this driver|decoder object|decoder error|next frame|Generic Error"
+)
 
 
 def read_picture(file: str, max_pixels: int) -> Picture:
@@ -74,8 +84,15 @@ def _guarded(file: str, opened: Callable[[], BinaryIO], max_pixels: int) -> Pict
     except MemoryError as error:
         raise UserError(f"{file} does not fit into memory.") from error
     except Exception as error:  # a damaged file may raise anything at all
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{file} cannot be read ({reason}).") from error
+        raise UserError(f"{file} cannot be read ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why a file cannot be read, in words about the file where those of the error are about a program."""
+    if isinstance(error, zlib.error | lzma.LZMAError):
+        return "its compressed data are damaged"
+    words = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return _DAMAGED if not words or isinstance(error, _OF_PROGRAMS) or _INSIDE.search(words) else words
 
 
 def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
