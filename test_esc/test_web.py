@@ -73,7 +73,7 @@ def last(workshop: Workshop, wish: Wish, **more: Any) -> Outcome:
         ({"way": TIMES, "scale": 2.7}, ["--scale", "2.7"]),
         ({"way": BOX, "width": 50, "height": None}, ["--size", "50x"]),
         ({"way": BOX, "width": 70, "height": 31}, ["--size", "70x31"]),
-        ({"way": LONGEST, "longest": 48, "scale": 3}, ["--longest", "48"]),
+        ({"way": LONGEST, "longest": 40, "scale": 3}, ["--longest", "40"]),
         ({"kind": ".png", "metadata": False}, ["--format", "png", "--metadata", "none"]),
         ({"quality": 60}, ["--quality", "60"]),
     ],
