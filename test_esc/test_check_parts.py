@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 
+from esc_arch.archs import ESC
 from esc_arch.checks import agreement
 from esc_arch.checks.agreement import check_scales
 from esc_arch.checks.machine import check_machine
@@ -266,6 +268,7 @@ def test_metrics_need_gt(options: Options) -> None:
     ):
         check_options(parsed(options, is_train=False))
     del options["val"]["metrics"]
+    options["val"]["save_img"] = True
     assert check_options(parsed(options, is_train=False)) == []
 
 
@@ -281,6 +284,18 @@ def test_tests_of_nothing_and_of_an_untrained_network(options: Options) -> None:
     options["datasets"] = {}
     with pytest.raises(UserError, match="datasets holds nothing to test; add a data set called test_1"):
         check_options(parsed(options, is_train=False))
+
+
+def test_tests_that_show_nothing_or_something_else(options: Options, folder: Path) -> None:
+    options["val"].update(metrics=None, save_img=False)
+    (told,) = check_options(parsed(options, is_train=False))
+    assert told == "val: nothing is compared and nothing saved; give metrics, or set save_img to true."
+    options["val"]["save_img"] = True
+    assert check_options(parsed(options, is_train=False)) == []
+    torch.save({"params": ESC(**TINY, upscaling_factor=4).state_dict()}, folder / "x4.pth")
+    options["path"]["pretrain_network_g"] = "x4.pth"
+    (told,) = check_options(parsed(options, is_train=False))
+    assert "x4.pth is of another scale, or another network: to_img.weight is 48 x 16 x 3 x 3 in it and 12 x 16" in told
 
 
 def test_the_check_draws_no_random_numbers(tiny_options: Options) -> None:

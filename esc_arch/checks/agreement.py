@@ -88,8 +88,8 @@ def _check_names(opt: Options) -> list[str]:
             continue
         if dataset["name"] in seen:
             told.append(
-                f"datasets:{phase}:name: {dataset['name']} is the name of datasets:{seen[dataset['name']]} too, so the "
-                "results of one overwrite those of the other."
+                f"datasets:{phase}:name: {dataset['name']} is the name of datasets:{seen[dataset['name']]} too, so "
+                "their figures stand under one name."
             )
         seen.setdefault(dataset["name"], phase)
     return told

@@ -38,7 +38,7 @@ def read_checkpoint(file: str, param_key: str | None, where: str, network: nn.Mo
         raise UserError(f"{where}: {error}") from error
 
 
-def check_pretrained(path: Options, key: str, network: nn.Module) -> None:
+def check_pretrained(path: Options, key: str, network: nn.Module) -> list[str]:
     """Check the checkpoint that a network of an option file starts from.
 
     Args:
@@ -46,13 +46,16 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> None:
         key: of the network, `network_g` for example.
         network: built from its section; the weights are loaded into it.
 
+    Returns:
+        a sentence where weights were made to fit, which is a start for training and nothing to test.
+
     Raises:
         UserError: the checkpoint cannot be read, or is one of another network.
     """
     where = f"path:pretrain_{key}"
     file = path.get(f"pretrain_{key}")
     if file is None:
-        return
+        return []
     label = key.removeprefix("network_")
     weights = read_checkpoint(file, path.get(f"param_key_{label}", "params"), where, network)
     try:
@@ -62,6 +65,15 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> None:
             f"{where}: {file} does not fit {key} ({type(network).__name__}); choose a checkpoint of this network "
             f"({error})."
         ) from error
+    own = network.state_dict()
+    made = [name for name, tensor in weights.items() if name in own and own[name].shape != tensor.shape]
+    if not made:
+        return []
+    shapes = f"{made[0]} is {_show(weights[made[0]])} in it and {_show(own[made[0]])} in the network"
+    return [
+        f"{where}: {file} is of another scale, or another network: {shapes}, so it is converted and the results are "
+        "not those of what was trained."
+    ]
 
 
 def load_exactly(

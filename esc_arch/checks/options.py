@@ -60,6 +60,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
         raise UserError("datasets:train: patches are no pictures to test on; remove it, or call it test_1.")
     if not opt["datasets"]:
         raise UserError("datasets holds nothing to test; add a data set called test_1, as the files in options/ do.")
+    if not opt["is_train"] and not (opt["val"].get("metrics") or opt["val"]["save_img"]):
+        told.append("val: nothing is compared and nothing saved; give metrics, or set save_img to true.")
     check_registered(opt["model_type"], MODEL_REGISTRY, "model_type")
     for key in [key for key in opt if key in NAMES["network_*"]]:
         check_registered(opt[key].get("type"), ARCH_REGISTRY, f"{key}:type")
@@ -74,7 +76,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     told += [note for key, network in networks.items() for note in _without_effect(key, opt[key], network)]
     if not _resumes(opt):
         for key, network in networks.items():
-            check_pretrained(opt["path"], key, network)
+            converted = check_pretrained(opt["path"], key, network)
+            told += [] if opt["is_train"] else converted
             if key == "network_g" and not opt["is_train"] and not opt["path"].get(f"pretrain_{key}"):
                 told += [UNTRAINED] if any(True for _ in network.parameters()) else []
             if opt["is_train"] and not opt["path"].get(f"pretrain_{key}"):
