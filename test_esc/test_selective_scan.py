@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from conftest import relative_difference
@@ -54,6 +57,28 @@ def test_decay_to_nothing_and_no_decay() -> None:
         result = selective_scan(*parts)
         assert result.isfinite().all()
         assert relative_difference(result.double(), step_by_step(*(t.double() for t in parts))) <= 1e-5
+
+
+def test_the_kernel_of_mamba_is_found_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mamba_ssm.ops.selective_scan_interface"
+    installed = types.ModuleType(name)
+    installed.selective_scan_fn = step_by_step  # type: ignore[attr-defined]
+    for found, expected in ((installed, step_by_step), (None, None)):
+        module._mamba_kernel.cache_clear()
+        for parent in ("mamba_ssm", "mamba_ssm.ops"):
+            monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+        monkeypatch.setitem(sys.modules, name, found)
+        assert module._mamba_kernel() is expected
+    module._mamba_kernel.cache_clear()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_kernel_of_mamba_computes_the_same() -> None:
+    pytest.importorskip("mamba_ssm")
+    parts = inputs(300)
+    result = selective_scan(*(tensor.cuda() for tensor in parts)).cpu()
+    assert relative_difference(result.double(), step_by_step(*(tensor.double() for tensor in parts))) <= 1e-4
 
 
 def test_gradcheck() -> None:
