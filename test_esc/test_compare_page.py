@@ -320,7 +320,7 @@ def test_charts_need_a_finite_psnr(summary: Options) -> None:
     assert not charts(summary), "a data set without GT has no PSNR"
 
 
-def test_the_command_writes_the_page(options: Options, tiny_data: Path) -> None:
+def test_the_command_writes_the_page(options: Options, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The pictures that it shows are those that were scored, and are kept as long as the scores."""
     from basicsr.metrics import calculate_psnr
 
@@ -349,7 +349,9 @@ def test_the_command_writes_the_page(options: Options, tiny_data: Path) -> None:
     assert compare(*files, *quick, "--pictures", "0") == 0
     assert len(entries()) == count, "none are wanted"
     assert "--pictures 0" in Path("out/comparison.html").read_text()
+    assert "scored again" not in capsys.readouterr().err
     assert compare(*files, *quick) == 0
+    assert "<b>a, tiny: scored again for its pictures" in capsys.readouterr().err
     assert [entry["task"] for entry in entries()[count:]] == ["tiny"], "scored again for its pictures"
     assert list(choices(shown(Path("out/comparison.html").read_text())[0])) == ["<b>a", GT, LQ]
 

@@ -116,6 +116,10 @@ def run(plan: Plan) -> Record:
         for row, number, tasks in todo:
             bar.set_postfix_str(f"{row.title}, round {number + 1}")
             missing = [task for task in tasks if not plan.is_done(record, row, task, number)]
+            for task in missing:
+                if record.get(plan.key(row, task), number) is not None:
+                    again = f"{row.title}, {task}: scored again for its pictures (--pictures 0 does without)."
+                    tqdm.write(again, file=sys.stderr)
             while missing := [task for task in missing if not _is_hopeless(row, task)]:
                 missing = _run_process(plan, record, row, number, missing)
             bar.update(len(tasks))
