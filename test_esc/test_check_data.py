@@ -394,6 +394,16 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     assert made[0]["disable"] is None  # tqdm finds out itself
 
 
+@pytest.mark.parametrize("kind", ["BicubicDataset", "ImageNetPairedDataset"])
+def test_images_that_are_nothing_once_they_are_shrunk(tmp_path: Path, kind: str) -> None:
+    section = pairs(tmp_path, type=kind, phase="val")
+    del section["dataroot_lq"]
+    assert check_dataset(section, "datasets:val").count == 3
+    save(tmp_path / "gt" / "p2.png", picture(48, 1))
+    with pytest.raises(UserError, match=r"p2\.png \(1x48\) cannot be shrunk by scale 2; remove what is so small"):
+        check_dataset(section, "datasets:val")
+
+
 def test_options_that_the_data_set_misses(tmp_path: Path) -> None:
     section = pairs(tmp_path)
     del section["use_rot"]

@@ -99,7 +99,9 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     found = _sizes_of(paths, sizes, decode, where)
     if found is not None and (kind in PAIRED or (kind in CLIPS and not sizes)):
         _check_pairs(dataset, paths, found, where)
-    elif found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
+    elif found is not None and kind in SHRINKING:
+        _check_shrinks(dataset, paths, found, where)
+    if found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
         for path in paths:
             _check_patch_fits(dataset, path, found[path], where)
     with contextlib.ExitStack() as stack:
@@ -263,6 +265,15 @@ def _check_pairs(dataset: Options, paths: list[dict[str, str]], sizes: Any, wher
         raise UserError(
             f"{where}: {some(wrong, 3)} do not pair at scale {scale}; check scale, dataroot_gt and dataroot_lq."
         )
+
+
+def _check_shrinks(dataset: Options, paths: list[str], sizes: Any, where: str) -> None:
+    """Check that images have a pixel left once they are shrunk."""
+    scale = dataset.get("scale") or 1
+    most = max(scale) if isinstance(scale, list | tuple) else scale
+    small = [f"{path} ({show(sizes[path])})" for path in paths if min(sizes[path]) < most]
+    if small and dataset["type"] != "DownsampleImageDataset":  # which continues them
+        raise UserError(f"{where}: {some(small, 3)} cannot be shrunk by scale {scale}; remove what is so small.")
 
 
 def _check_patch_fits(dataset: Options, path: str, size: Size, where: str) -> None:
