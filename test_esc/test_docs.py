@@ -224,6 +224,17 @@ def run_web(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     web.main([*args, "--port", "0"])
 
 
+def read_analyze(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking into networks takes minutes: the command is understood, and the networks that it names are built."""
+    pytest.importorskip("matplotlib")
+    from esc_arch.analyze.__main__ import _parse
+    from esc_arch.analyze.networks import read_subjects
+
+    monkeypatch.chdir(ROOT)
+    parsed = _parse(args)
+    assert read_subjects(parsed.networks, parsed.weights, parsed.scale)
+
+
 def read_benchmark(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from esc_arch.benchmark import __main__ as benchmark
 
@@ -243,6 +254,7 @@ MODULES: dict[str, Callable[[Command, pytest.MonkeyPatch], None]] = {
     "esc_arch.upscale": run_upscale,
     "esc_arch.export": run_export,
     "esc_arch.compare": read_compare,
+    "esc_arch.analyze": read_analyze,
     "esc_arch.benchmark": read_benchmark,
     "esc_arch.web": run_web,
 }
@@ -274,7 +286,7 @@ def test_commands(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) 
         extras_exist(command)
         words = shlex.split(command)
         if "-m" in words and (module := words[words.index("-m") + 1]).startswith("esc_arch"):
-            folder = ROOT if module == "esc_arch.compare" else workspace
+            folder = ROOT if module in ("esc_arch.compare", "esc_arch.analyze") else workspace
             with monkeypatch.context() as patch:
                 args = arguments(command.partition(f"-m {module}")[2], folder)
                 MODULES[module](args, patch)

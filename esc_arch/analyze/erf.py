@@ -115,7 +115,7 @@ def _result(subjects: list[Subject], found: list[Array], photographs: list[Photo
 def _draw(subjects: list[Subject], found: list[Array]) -> Any:
     columns = len(subjects)
     width = style.COLUMN if columns <= 3 else style.PAGE
-    figure, axes = style.panels(1, columns, width / max(columns, 2) + 0.55, width)
+    figure, axes = style.panels(1, columns, 0.8 * width / columns + 0.5, width)
     image = None
     for subject, field, own in zip(subjects, found, axes[0], strict=True):
         with np.errstate(divide="ignore"):
@@ -127,7 +127,7 @@ def _draw(subjects: list[Subject], found: list[Array]) -> Any:
         for side in sides:
             style.mark(own, column - side // 2, row - side // 2, side, side)
         shares = " / ".join(f"{100 * share:.0f}" for share in SHARES)
-        own.set_xlabel(f"{shares} %: side\n{' / '.join(map(str, sides))}")
+        own.set_xlabel(f"sides of {shares} %:\n{' / '.join(map(str, sides))} LQ pixels")
     bar = figure.colorbar(image, ax=list(axes.flat), fraction=0.05, ticks=[-DECADES, 0])
-    bar.ax.set_yticklabels([f"$10^{{-{DECADES}}}$", "1"])
+    bar.ax.set_yticklabels([f"1e-{DECADES}", "1"])
     return figure

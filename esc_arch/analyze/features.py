@@ -180,23 +180,30 @@ def _rms(features: Array) -> float:
 
 
 def _draw(subjects: list[Subject], found: list[list[Passage]]) -> Any:
-    rows, columns = max(map(len, found)), 2 * len(subjects)
+    columns = max(map(len, found))
     width = style.COLUMN if columns <= 4 else style.PAGE
     height, breadth = found[0][0].given.shape[1:]
-    figure, axes = style.panels(rows, columns, width / max(columns, 3) * height / breadth + 0.2, width)
+    figure, axes = style.panels(2 * len(subjects), columns, width / max(columns, 3) * height / breadth + 0.2, width)
     for number, (subject, own) in enumerate(zip(subjects, found, strict=True)):
-        for row in range(rows):
-            panels = axes[row, 2 * number : 2 * number + 2]
-            if row >= len(own):
-                for panel in panels:
-                    panel.axis("off")
+        goes_in, comes_out = axes[2 * number], axes[2 * number + 1]
+        for column, (before, after) in enumerate(zip(goes_in, comes_out, strict=True)):
+            if column >= len(own):
+                before.axis("off")
+                after.axis("off")
                 continue
-            for panel, features in zip(panels, (own[row].given, own[row].made), strict=True):
-                style.show(panel, strength(features), cmap=style.MAP)
-            last = re.sub(r"^pconvs", "ConvAttn", ".".join(own[row].name.split(".")[-2:]))
-            label = "attention" if last.endswith(".attn") else last.replace(".", " ")
-            panels[0].set_ylabel(style.wrapped(label, 0.9))
-        title = style.wrapped(subject.title, width / columns)
-        axes[0, 2 * number].set_title(f"{title}\nin")
-        axes[0, 2 * number + 1].set_title("out")
+            style.show(before, strength(own[column].given), cmap=style.MAP)
+            style.show(after, strength(own[column].made), cmap=style.MAP)
+            before.set_title(style.wrapped(_label(own[column].name), width / columns))
+        goes_in[0].set_ylabel("in")
+        comes_out[0].set_ylabel("out")
+        comes_out[0].set_xlabel(style.wrapped(subject.title, width / columns))
     return figure
+
+
+def _label(name: str) -> str:
+    """Call a module what the paper calls it."""
+    conv_attn = re.search(r"pconvs\.(\d+)$", name)
+    if conv_attn:
+        return f"ConvAttn {int(conv_attn[1]) + 1}"
+    last = name.rpartition(".")[2]
+    return "attention" if last == "attn" else last

@@ -133,7 +133,6 @@ def _result(
             sentence += f" keeps {100 * kept:.1f} % of its norm when it is averaged"
         entry["conv_attn"] = list(own.predictors)
         if own.predictors:
-            # against the large kernel, of which each channel has one of its own
             size = float(np.sqrt((kernels**2).sum(axis=(3, 4)).mean()))
             spread = float(np.sqrt(kernels.var(axis=0).sum(axis=(2, 3)).mean()))
             entry |= {"norm_of_dynamic_kernels": size, "their_spread_over_pictures": spread}
@@ -162,8 +161,8 @@ def _draw(subjects: list[Subject], found: list[Kernels], dynamic: list[Array], p
     for number, (subject, own, kernels) in enumerate(zip(subjects, found, dynamic, strict=True)):
         upper, lower = axes[2 * number], axes[2 * number + 1]
         title = subject.title if own.number == 1 else f"{subject.title}, the first of {own.number} kernels"
-        upper[0].set_ylabel(style.wrapped(title, 0.8))
-        lower[0].set_ylabel("dynamic kernels")
+        upper[0].set_xlabel(style.wrapped(title, style.COLUMN / 4))
+        upper[0].set_ylabel("large")
         panels = [(own.stored, "stored", upper[0], upper[2]), (own.averaged, "averaged", upper[1], upper[3])]
         for weight, what, whole, single in panels:
             if weight is None:
@@ -180,7 +179,9 @@ def _draw(subjects: list[Subject], found: list[Kernels], dynamic: list[Array], p
                 panel.axis("off")
                 continue
             layers, channels = kernels.shape[1:3]
-            _signed(panel, mosaic(kernels[column].transpose(1, 0, 2, 3).reshape(-1, 3, 3), layers))
+            # first layers have by far the largest: each is shown on a scale of its own, the same for all pictures
+            shown = kernels[column] / np.maximum(np.abs(kernels).max(axis=(0, 2, 3, 4)), 1e-30)[:, None, None, None]
+            _signed(panel, mosaic(shown.transpose(1, 0, 2, 3).reshape(-1, 3, 3), layers))
             panel.set_title(style.wrapped(photographs[column].name, style.COLUMN / 4))
             panel.set_xlabel(f"{layers} ConvAttn")
             if column == 0:

@@ -49,7 +49,7 @@ class Photograph:
         """Return LQ (h, w, 3): GT shrunk by MATLAB's bicubic and rounded to 8 bits, as benchmarks are made.
 
         Raises:
-            UserError: GT is smaller than a pixel of LQ.
+            UserError: GT is too small to be shrunk.
         """
         gt = self.gt(scale)
         if gt is None:
@@ -58,7 +58,13 @@ class Photograph:
             from esc_arch.data.bicubic_dataset import shrink  # which imports BasicSR
 
             height, width = gt.shape[0] // scale, gt.shape[1] // scale
-            self._shrunk[scale] = shrink(gt, height, width, scale).astype(np.float32)
+            try:
+                self._shrunk[scale] = shrink(gt, height, width, scale).astype(np.float32)
+            except RuntimeError as error:  # the border that BasicSR mirrors is wider than the picture
+                raise UserError(
+                    f"{self.name} has {gt.shape[1]} x {gt.shape[0]} pixels, too few to be shrunk {scale} times; choose "
+                    "a larger picture."
+                ) from error
         return self._shrunk[scale]
 
 

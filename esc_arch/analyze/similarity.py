@@ -150,20 +150,22 @@ def _percent(value: float | None) -> str:
 
 
 def _draw(subjects: list[Subject], found: list[Similarity]) -> Any:
-    columns = len(subjects)
-    rows = 2 if any(own.cosines is not None for own in found) else 1
-    width = style.COLUMN if columns <= 3 else style.PAGE
-    figure, axes = style.panels(rows, columns, width / max(columns, 2) + 0.35, width)
+    count = len(subjects)
+    width = style.COLUMN if count <= 3 else style.PAGE
+    kinds = 2 if any(own.cosines is not None for own in found) else 1
+    across = kinds if count == 1 else count
+    figure, axes = style.panels(1 if count == 1 else kinds, across, width / max(across, 2) + 0.25, width)
+    of_kinds = axes.T if count == 1 else axes
     image = None
     for column, (subject, own) in enumerate(zip(subjects, found, strict=True)):
-        image = _heat(axes[0, column], own.cka, f"layer\nCKA of neighbours {_percent(neighbours(own.cka))}")
-        axes[0, column].set_title(style.wrapped(subject.title, width / columns))
-        if rows == 2 and own.cosines is not None:
+        image = _heat(of_kinds[0, column], own.cka, f"layer\nCKA of neighbours\n{_percent(neighbours(own.cka))}")
+        of_kinds[0, column].set_title(style.wrapped(subject.title, width / across))
+        if kinds == 2 and own.cosines is not None:
             near = _percent(neighbouring_maps(own))
-            _heat(axes[1, column], own.cosines, f"attention map\ncosine of neighbours {near}")
-        elif rows == 2:
-            axes[1, column].axis("off")
-            axes[1, column].text(0.5, 0.5, "no maps\nto compare", ha="center", va="center")
+            _heat(of_kinds[1, column], own.cosines, f"attention map\ncosine of neighbours\n{near}")
+        elif kinds == 2:
+            of_kinds[1, column].axis("off")
+            of_kinds[1, column].text(0.5, 0.5, "no maps\nto compare", ha="center", va="center")
     figure.colorbar(image, ax=list(axes.flat), fraction=0.05, ticks=[0, 0.5, 1])
     return figure
 

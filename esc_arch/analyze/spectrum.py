@@ -131,7 +131,7 @@ def _draw(subjects: list[Subject], found: list[Array]) -> Any:
         own.set_title(style.wrapped(subject.title, width / columns))
         own.set_xlabel("cycles per pixel")
         own.grid(alpha=0.3, linewidth=0.5)
-    axes[0, 0].set_ylabel("log10 of amplitude, to the lowest")
+    axes[0, 0].set_ylabel("log10 of relative amplitude")
     scale = matplotlib.cm.ScalarMappable(cmap=style.OTHER_MAP)
     bar = figure.colorbar(scale, ax=list(axes.flat), fraction=0.05, ticks=[0, 1])
     bar.ax.set_yticklabels(["first\nlayer", "last\nlayer"])

@@ -73,12 +73,17 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
             raise UserError(f"{photograph.name} is smaller than {SMALLEST} pixels a side; choose a larger picture.")
         if args.crop is not None:
             require_inside(args.crop, width, height, photograph.name, "--crop", SMALLEST)
-        pictures.append((photograph.name, lq, gt))
+        try:
+            enlarged = bicubic(lq, scale)
+        except RuntimeError as error:  # the border that BasicSR mirrors is wider than the picture
+            small = f"{lq.shape[1]} x {lq.shape[0]} LQ pixels"
+            raise UserError(f"{photograph.name}: {small} are too few for bicubic; choose a larger picture.") from error
+        pictures.append((photograph.name, lq, gt, enlarged))
 
     def run(step: Step) -> Result:
         shown = []
-        for name, lq, gt in pictures:
-            outputs = {"bicubic": bicubic(lq, scale)}
+        for name, lq, gt, enlarged in pictures:
+            outputs = {"bicubic": enlarged}
             for subject in subjects:
                 with torch.no_grad():
                     outputs[subject.title] = in_8_bits(to_array(subject(to_tensor(lq, subject.device))))
@@ -179,7 +184,7 @@ def _result(shown: list[Shown], scale: int) -> Result:
 
 def _draw(shown: list[Shown]) -> Any:
     count = len(shown[0].versions)
-    rows = 1 if count <= 2 else 2
+    rows = 1 if count <= 3 else 2
     columns = -(-count // rows)
     width = style.COLUMN if columns <= 2 else style.PAGE
     across = columns + 1.5
