@@ -12,7 +12,7 @@ from analyzing import TINY_ESC, analyze, option_file, picture
 from conftest import TINY, randomise
 from PIL import Image
 
-from esc_arch import ESC
+from esc_arch import ESC, ESCLTE
 from esc_arch.analyze import __main__ as command
 from esc_arch.analyze import result as results
 from esc_arch.analyze import style
@@ -78,6 +78,15 @@ def test_weights_of_option_files() -> None:
     (subject,) = read_subjects([option_file("a", TINY_ESC)], ["a.yml=w.safetensors"])
     assert subject.title == "a"
     assert torch.equal(subject.network.state_dict()["plk_filter"], network.plk_filter)
+
+
+def test_networks_for_any_scale() -> None:
+    arguments = {**TINY, "hidden_dim": 8, "hidden_list": [8]}
+    file, image = option_file("a", {"type": "ESCLTE", **arguments}), torch.rand(1, 3, 8, 8)
+    write_weights("w.pth", ESCLTE(**arguments).state_dict())
+    for names, scale, expected in (([file], None, 2), ([file], 3, 3), (["w.pth"], 3, 3)):
+        (subject,) = read_subjects(names, [], scale)
+        assert subject(image).shape[2:] == (8 * expected, 8 * expected)
 
 
 def test_networks_are_run_as_in_evaluation() -> None:

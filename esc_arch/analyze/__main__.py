@@ -81,7 +81,7 @@ def _add_common(parser: argparse.ArgumentParser, side: int) -> None:
     add("--weights", nargs="+", default=[], metavar="FILE=CHECKPOINT", help="checkpoints of option files")
     add("--images", nargs="+", metavar="IMAGE", help="pictures, or folders of them (photographs of scikit-image)")
     add("--lq", action="store_true", help="the pictures are LQ already, not GT that is to be shrunk")
-    add("--scale", type=positive, metavar="S", help="of checkpoints that do not tell it, as those of ESC+LTE")
+    add("--scale", type=positive, metavar="S", help="of networks for any scale, as ESC+LTE")
     part = "LQ pixels of a side of what is taken of each picture, 0 for all (%(default)s)"
     add("--side", type=count, default=side, metavar="N", help=part)
     add("-o", "--output", default="results/analyze", metavar="OUT", help="folder, or path of the figure (%(default)s)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from esc_arch.archs import ESCLTE
 from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.checkpoints import load_exactly
 from esc_arch.checks.network_file import assign_weights, named_weights, read_network_file, scale_of, short_name
@@ -93,7 +94,7 @@ def read_subjects(named: list[str], weights: list[str], scale: int | None = None
     Args:
         named: option files of BasicSR, names of weights of this package, and checkpoints; for none, the package's own.
         weights: `FILE=CHECKPOINT`, for option files.
-        scale: of checkpoints that do not tell it.
+        scale: of networks for any scale.
         device: where they are put.
 
     Returns:
@@ -112,7 +113,9 @@ def read_subjects(named: list[str], weights: list[str], scale: int | None = None
     subjects = []
     for name, label in zip(named, labels, strict=True):
         label = label if labels.count(label) == 1 else name
-        found = _of_file(name, label, checkpoints.get(name)) if name in files else _of_weights(name, label, scale)
+        found = (
+            _of_file(name, label, checkpoints.get(name), scale) if name in files else _of_weights(name, label, scale)
+        )
         found.network.eval().requires_grad_(False).to(device)
         subjects.append(found)
     return subjects
@@ -128,11 +131,15 @@ def _label(name: str) -> str:
     return name if name in bundled_names() else os.path.splitext(os.path.basename(os.path.normpath(name)))[0]
 
 
-def _of_file(file: str, label: str, checkpoint: str | None) -> Subject:
+def _of_file(file: str, label: str, checkpoint: str | None, given: int | None) -> Subject:
     content = read_network_file(file)
+    if content["network_g"].get("type") == ESCLTE.__name__ and given is not None:
+        content["scale"] = given
     scale, found = scale_of(file, content), named_weights(content, checkpoint)
     torch.manual_seed(0)  # of what stays untrained
     network = build_checked(content["network_g"], f"{file}: network_g")
+    if isinstance(network, ESCLTE):
+        network.upscaling_factor = scale  # which it is told with each picture
     if found.file is not None:
         strict = (content.get("path") or {}).get("strict_load_g", True)
         load_exactly(network, found.file, found.entry, file, scale, strict=strict)
@@ -155,6 +162,8 @@ def _of_weights(name: str, label: str, scale: int | None) -> Subject:
     except UserError as error:
         raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error
     network = identity.build(tensors)
+    if isinstance(network, ESCLTE) and scale is not None:
+        network.upscaling_factor = scale
     pads_itself = getattr(network, "pads_itself", False)
     window = 1 if pads_itself or identity.any_scale else identity.arguments.get("window_size", 1)
     factor = next(getattr(network, key) for key in SCALE_ARGUMENTS if hasattr(network, key))
