@@ -295,7 +295,10 @@ NODES = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_TASKS_PER_NODE": "4(x2
         ({**SRUN, **NODES}, Launch(5, 11, 1, 3)),
         (SRUN, Launch(5, 11, 1, 11)),
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "3", "SLURM_LOCALID": "1"}, Launch(1, 3, 1, 3)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "77"}, Launch()),  # a script of sbatch
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_JOB_ID": "77"}, Launch(2, 3, 2, 3)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "77", "ENVIRONMENT": "BATCH"}, Launch()),  # sbatch
+        ({**SRUN, "ENVIRONMENT": "BATCH"}, Launch(5, 11, 1, 11)),
+        ({**SRUN, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Launch()),  # a shell within a job
         ({"SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "many"}, Launch()),
     ],
 )

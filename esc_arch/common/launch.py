@@ -41,7 +41,7 @@ def launched(environ: Mapping[str, str] | None = None) -> Launch:
     if "MASTER_ADDR" in variables and "MASTER_PORT" in variables and "RANK" in variables:
         rank, size = _number(variables, "RANK"), _number(variables, "WORLD_SIZE")
         return _checked(rank, size, _number(variables, "LOCAL_RANK"), _number(variables, "LOCAL_WORLD_SIZE"))
-    if "SLURM_JOB_ID" in variables and "SLURM_STEP_ID" not in variables and "MASTER_PORT" not in variables:
+    if variables.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in variables:
         return Launch()
     rank, size = _number(variables, "SLURM_PROCID"), _number(variables, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
     one_node = _number(variables, "SLURM_STEP_NUM_NODES", "SLURM_NNODES") in (None, 1)
@@ -89,7 +89,7 @@ def _number(variables: Mapping[str, str], *names: str) -> int | None:
 
 def _checked(rank: int | None, size: int | None, local_rank: int | None, local_size: int | None) -> Launch:
     """Return what was read; where it does not fit together, this process is alone."""
-    if rank is None or size is None or not rank < size:
+    if rank is None or size is None or size == 1 or not rank < size:
         return Launch()
     local_rank = local_rank or 0
     return Launch(rank, size, local_rank, max(local_size or 1, local_rank + 1))
