@@ -35,7 +35,8 @@ OLDER: dict[str, tuple[str, tuple[str, ...], list[dict[str, Any]]]] = {  # as Pi
     ".xbm": ("XBM", ("1",), [{}]),
 }
 INSIDE = re.compile(
-    r"read \((?:\d*|b?'.*')\)|requires a buffer|out of range|literal|by this driver|object|Generic Error|Error -\d"
+    r"read \((?:\d*|b?'.*')\)|requires a buffer|index out of range|invalid literal|by this driver|decoder object"
+    r"|Generic Error|Error -\d"
 )
 RNG = np.random.default_rng(0)
 
