@@ -58,6 +58,34 @@ def test_scan_in_chunks_beside_the_loop(monkeypatch: pytest.MonkeyPatch, capsys:
     assert all(float(difference) <= 1e-5 for _, difference in rows)
 
 
+def test_cost_of_a_pixel(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "cost", "--sides", "32", "64", "32")
+    out = capsys.readouterr().out
+    rows = re.findall(r"^\| (\d+) x \1 \| \d+ \| [\d.]+ \| ([\d.]+) \|$", out, re.MULTILINE)
+    assert [side for side, _ in rows] == ["32", "64"]
+    assert min(float(ratio) for _, ratio in rows) == 1
+
+
+def test_runtimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them compute the same; as it comes, OpenVINO may round."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    call(monkeypatch, "cost", "--sides", "32", "--runtimes", "--sizes", "32x40")
+    out = capsys.readouterr().out
+    rows = dict(re.findall(r"^\| (.+) \| \d+ \| [\d.]+ \| (\S+) \|$", out, re.MULTILINE))
+    rounded = [name for name in rows if "bf16" in name]
+    assert next(iter(rows)) == "this package, fp32"
+    assert sum(name.startswith(("onnxruntime", "OpenVINO")) for name in rows) == 3
+    assert all(float(rows[name]) <= (0.05 if name in rounded else 1e-4) for name in rows)
+
+
+def test_runtimes_that_are_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "cost", "--runtimes")
+    assert "pip install 'esc_arch[" in capsys.readouterr().err
+
+
 def test_prints_what_it_writes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

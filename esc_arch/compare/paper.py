@@ -7,49 +7,18 @@ other machines better than milliseconds do, but not exactly: a claim that fails 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from esc_arch.checks.options import build_checked
+from esc_arch.common.claims import CLAIMS, OUTPUT, verdict
 from esc_arch.common.errors import UserError
 from esc_arch.compare.options import Row
 from esc_arch.compare.published import REFERENCE, named, published
 
 Line = dict[str, Any]
 HARDWARE = "NVIDIA RTX A6000"
-OUTPUT = 720, 1280  # height, width
-PASS, FAIL, OPEN = "PASS", "FAIL", "not measured"
 MATERIALISED = "Naive"
 LATER = "ESC-RIB"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A headline of the paper: one network needs several times less of something than another.
-
-    Attributes:
-        text: the claim.
-        scale: where it is tried.
-        better: name of a published network.
-        worse: the same, or None for `better` with materialised attention.
-        latency: how many times less.
-        memory: how many times less.
-    """
-
-    text: str
-    scale: int
-    better: str
-    worse: str | None
-    latency: float
-    memory: float
-
-
-CLAIMS = (
-    Claim("ESC against HiT-SRF at x4", 4, "ESC", "HiT-SRF", 3.7, 6.2),
-    # The claim does not name a scale. At x2 the attention maps alone take 3.8 GB, several of which make up 12.2 times
-    # the 831 MB of ESC; at x3 and x4 they are too small for that.
-    Claim("32 x 32 windows at x2, fused against materialised attention", 2, "ESC", None, 16.0, 12.2),
-)
 
 
 def materialised_rows(rows: list[Row]) -> list[Row]:
@@ -96,9 +65,8 @@ def check_claims(lines: list[Line]) -> list[dict[str, Any]]:
             worse = _find(there, claim.worse or claim.better, materialised=claim.worse is None)
             for quantity, claimed in (("latency", claim.latency), ("memory", claim.memory)):
                 measured = _ratio(worse, better, quantity)
-                verdict = OPEN if measured is None else PASS if round(measured, 1) >= claimed else FAIL
                 result = {"claim": claim.text, "dtype": dtype, "quantity": quantity, "claimed": claimed}
-                results.append({**result, "measured": measured, "verdict": verdict})
+                results.append({**result, "measured": measured, "verdict": verdict(claimed, measured)})
     return results
 
 
