@@ -407,6 +407,12 @@ def test_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
         before = handle.rect["x"]
         ActionChains(driver).move_to_element(handle).click_and_hold().move_by_offset(-60, 0).release().perform()
         page.wait.until(lambda _: abs(handle.rect["x"] - before + 60) < 3)
+        before = handle.rect["x"]
+        handle.send_keys(Keys.ARROW_RIGHT)
+        page.wait.until(lambda _: 2 < handle.rect["x"] - before < 20)
+        handle.send_keys(Keys.HOME)
+        page.wait.until(lambda _: handle.rect["x"] < before - 50)
+        page.wait.until(lambda _: handle.get_attribute("aria-valuenow") == "0")
         page.one("#results a").click()
         downloaded = downloads / "a picture_x2.png"
         page.wait.until(lambda _: downloaded.exists())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+from importlib.resources import files as files_of
 from types import FrameType
 from typing import Any
 
@@ -82,6 +83,7 @@ def application(page: gr.Blocks, host: str, upload: int, files: int) -> FastAPI:
         pwa=False,
         mcp_server=False,
         theme=plain,
+        head=f"<script>{(files_of('esc_arch.web') / 'keys.js').read_text(encoding='utf-8')}</script>",
     )
 
 
