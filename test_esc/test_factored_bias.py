@@ -316,6 +316,28 @@ def test_commands_take_the_window(folder: Path) -> None:
     assert export("rib.pth", "torchscript", window=8).difference <= 1e-4
 
 
+@pytest.mark.parametrize(
+    "source",
+    [ESC(**FLASH), ESCReal(**FLASH), ESCRealM(**FLASH, upscaling_factor=2)],
+    ids=lambda source: type(source).__name__,
+)
+def test_commands_take_factors(folder: Path, source: ESC | ESCReal | ESCRealM) -> None:
+    from esc_arch.compare.quality import load_exactly
+    from esc_arch.export import export
+
+    source = randomise(source).eval()
+    torch.save({"params": source.state_dict(), "params_ema": source.state_dict()}, "factors.pth")
+    picture = np.random.default_rng(0).random((9, 7, 3), "float32")
+    expected = esc_arch.upscale_image(picture, source)
+    np.testing.assert_allclose(esc_arch.upscale_image(picture, "factors.pth"), expected, atol=1e-6)
+    export("factors.pth", "safetensors", "exported.safetensors")
+    np.testing.assert_allclose(esc_arch.upscale_image(picture, "exported.safetensors"), expected, atol=1e-6)
+    assert export("factors.pth", "torchscript", "exported.pt").difference <= 1e-4
+    compared = type(source)(**FLASH, upscaling_factor=source.upscaling_factor).eval()
+    load_exactly(compared, "factors.pth", "params", "options.yml", source.upscaling_factor)
+    np.testing.assert_allclose(esc_arch.upscale_image(picture, compared), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("arguments", [{}, {"attn_type": "FlashBias", "flashbias_rank": 4}])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
