@@ -16,7 +16,7 @@ from torch import nn
 from esc_arch import ESC
 from esc_arch.analyze.attention_maps import Cosines, listened
 from esc_arch.analyze.cka import LinearCKA, neighbours
-from esc_arch.analyze.layers import as_image, find_layers, watched
+from esc_arch.analyze.layers import as_image, find_layers, watched, without_padding
 from esc_arch.analyze.networks import Subject, read_subjects
 from esc_arch.analyze.similarity import Similarity, neighbouring_maps
 from esc_arch.archs import HiT_SRF
@@ -163,6 +163,16 @@ def test_cosines_over_several_pictures() -> None:
     first, second = torch.cat([maps[0], maps[2]]).flatten(), torch.cat([maps[1], maps[3]]).flatten()
     assert cosines.result()[0, 1] == pytest.approx(F.cosine_similarity(first, second, dim=0).item(), rel=1e-6)
     assert np.isnan(cosines.result()[0, 2])
+    found.names = ["a", "b", "d"]  # a network that computes others for another picture
+    cosines.add(found)
+    assert np.isnan(cosines.result()).all()
+
+
+def test_padding_is_no_part_of_the_features() -> None:
+    image, lq = torch.rand(1, 5, 16, 8), torch.rand(1, 3, 11, 8)
+    assert torch.equal(without_padding(image, lq, 8), image[:, :, :11])
+    assert without_padding(image, lq, 1) is image  # padded within the network
+    assert without_padding(image, torch.rand(1, 3, 16, 8), 8).shape == image.shape
 
 
 def test_maps_of_a_kind_are_neighbours() -> None:
@@ -237,6 +247,16 @@ def test_several_networks_and_pictures() -> None:
     assert edsr["attention_maps"] == []
     assert "cosines_2" not in numbers
     assert Path("out/similarity.png").stat().st_size > 1000
+
+
+def test_layers_of_another_size_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    edsr = option_file("c", TINY_EDSR)
+    common = ["similarity", edsr, "--images", picture("p.png", 40, 48), "--side", "8", "--layers", "[bcu]*[dvtf0-9]*"]
+    assert analyze(*common) == 0
+    (found,) = summary("results/analyze/similarity")["networks"]
+    assert {"body.0", "conv_after_body"} <= set(found["layers"])
+    assert found["left_out"] == [name for name in found["left_out"] if name.startswith(("up", "conv_last"))] != []
+    assert f"({len(found['left_out'])} of another size are left out)" in capsys.readouterr().out
 
 
 def test_patterns_and_refusals(capsys: pytest.CaptureFixture[str]) -> None:

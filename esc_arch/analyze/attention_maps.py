@@ -122,11 +122,14 @@ class Cosines:
         self.products: torch.Tensor | None = None
 
     def add(self, found: AttentionMaps) -> None:
-        """Add the maps of a picture; maps of different shapes cannot be compared."""
+        """Add the maps of a picture; maps of different shapes cannot be compared, nor others than before."""
         count = len(found.maps)
         if self.products is None:
             self.names = list(found.names)
             self.products = torch.zeros(count, count, dtype=torch.float64)
+        if found.names != self.names:
+            self.products.fill_(torch.nan)
+            return
         for a, first in enumerate(found.maps):
             for b, second in enumerate(found.maps[: a + 1]):
                 same = first.shape == second.shape

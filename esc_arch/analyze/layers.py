@@ -214,6 +214,22 @@ def first_tensor(value: Any) -> torch.Tensor | None:
     return next((part for part in value if isinstance(part, torch.Tensor)), None) if isinstance(value, tuple) else None
 
 
+def without_padding(image: torch.Tensor, lq: torch.Tensor, window: int) -> torch.Tensor:
+    """Take off features what belongs to the padding of the input.
+
+    Args:
+        image: (1, C, h, w).
+        lq: (1, 3, H, W), the input before it was padded.
+        window: that it was padded to a multiple of.
+
+    Returns:
+        (1, C, H, W) where the image is as large as the padded input, else the image.
+    """
+    height, width = lq.shape[-2:]
+    padded = tuple(-(-side // window) * window for side in (height, width))
+    return image[..., :height, :width] if tuple(image.shape[-2:]) == padded else image
+
+
 @contextmanager
 def watched(subject: Subject, layers: Sequence[Layer]) -> Iterator[Features]:
     """Keep the features behind layers while the network runs once within this block, by the plain definitions."""

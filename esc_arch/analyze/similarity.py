@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from esc_arch.analyze import style
 from esc_arch.analyze.attention_maps import Cosines, listened
 from esc_arch.analyze.cka import LinearCKA, neighbours
-from esc_arch.analyze.layers import Layer, find_layers, watched
+from esc_arch.analyze.layers import Layer, find_layers, watched, without_padding
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Photograph, central, to_tensor
 from esc_arch.analyze.result import Job, Result, Step
@@ -33,12 +34,14 @@ class Similarity(NamedTuple):
         cka: of all pairs.
         maps: names of the modules with attention maps.
         cosines: of all pairs of maps, None where there are fewer than two.
+        left_out: names of layers whose features are of another size than those of most.
     """
 
     layers: list[str]
     cka: Array
     maps: list[str]
     cosines: Array | None
+    left_out: Sequence[str] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,21 +84,21 @@ def compare_layers(
         lq = to_tensor(central(photograph.lq(subject.scale), side), subject.device)
         with torch.no_grad(), listened(subject.network) as attention, watched(subject, layers) as features:
             subject(lq)
+        images = [without_padding(image, lq, subject.window) for image in features.images]
         if cka is None:
-            sizes = [image.shape[-2:] for image in features.images]
+            sizes = [image.shape[-2:] for image in images]
             common = max(sizes, key=sizes.count)
-            kept = [
-                number for number, size in enumerate(sizes) if size == common
-            ]  # of others, pixels do not correspond
-            cka = LinearCKA([features.images[number].shape[1] for number in kept])
-        cka.add([features.images[number][0].flatten(1).t().cpu().numpy() for number in kept])
+            # of others, pixels do not correspond
+            kept = [number for number, size in enumerate(sizes) if size == common]
+            cka = LinearCKA([images[number].shape[1] for number in kept])
+        cka.add([images[number][0].flatten(1).t().cpu().numpy() for number in kept])
         cosines.add(attention)
         step()
     assert cka is not None
-    several = len(cosines.names) > 1
-    return Similarity(
-        [layers[number].name for number in kept], cka.result(), cosines.names, cosines.result() if several else None
-    )
+    names = [layer.name for layer in layers]
+    of_maps = cosines.result() if len(cosines.names) > 1 else None
+    left_out = [name for number, name in enumerate(names) if number not in kept]
+    return Similarity([names[number] for number in kept], cka.result(), cosines.names, of_maps, left_out)
 
 
 def _result(subjects: list[Subject], found: list[Similarity], photographs: list[Photograph]) -> Result:
@@ -112,6 +115,7 @@ def _result(subjects: list[Subject], found: list[Similarity], photographs: list[
             {
                 "network": subject.title,
                 "layers": own.layers,
+                "left_out": list(own.left_out),
                 "cka_of_neighbours": near,
                 "attention_maps": own.maps,
                 "cosine_of_neighbours": near_maps,
@@ -124,12 +128,14 @@ def _result(subjects: list[Subject], found: list[Similarity], photographs: list[
 
 def _in_words(own: Similarity, near: float | None, near_maps: float | None) -> str:
     words = f"CKA of neighbouring layers {_percent(near)} on average, of {len(own.layers)} layers"
+    if own.left_out:
+        words += f" ({len(own.left_out)} of another size are left out)"
     if own.cosines is None:
         return (
             f"{words}; it has {'no attention maps' if not own.maps else 'one attention map'}, so no cosine between any"
         )
     if near_maps is None:
-        return f"{words}; neighbouring attention maps have different shapes, so no cosine between them"
+        return f"{words}; neighbouring attention maps differ in shape, so no cosine between them"
     return f"{words}; cosine of neighbouring attention maps {_percent(near_maps)}, of {len(own.maps)}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from esc_arch.analyze import style
-from esc_arch.analyze.layers import Layer, find_layers, watched
+from esc_arch.analyze.layers import Layer, find_layers, watched, without_padding
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Photograph, central, to_tensor
 from esc_arch.analyze.result import Job, Result, Step
@@ -61,7 +61,8 @@ def spectra(subject: Subject, layers: list[Layer], photographs: list[Photograph]
         lq = to_tensor(central(photograph.lq(subject.scale), side), subject.device)
         with torch.no_grad(), watched(subject, layers) as features:
             subject(lq)
-        total += [amplitudes(image[0].cpu().numpy()) for image in features.images]
+        images = [without_padding(image, lq, subject.window) for image in features.images]
+        total += [amplitudes(image[0].cpu().numpy()) for image in images]
         step()
     return total / len(photographs)
 
