@@ -216,6 +216,32 @@ def test_covers_are_kept_as_covers(tmp_path: Path, capsys: pytest.CaptureFixture
         assert len(container.streams.video) == 1
 
 
+def test_titles_dates_and_chapters_are_kept_on_request(tmp_path: Path) -> None:
+    source = tmp_path / "a.mkv"
+    make(tmp_path / "bare.mkv", EVEN[:5], sound=False)
+    chapter = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
+    date = "2020-02-03T04:05:06.000000Z"
+    with av.open(str(tmp_path / "bare.mkv")) as bare, av.open(str(source), "w") as output:
+        stream = output.add_stream_from_template(bare.streams.video[0])
+        stream.metadata.update({"title": "view", "BPS": "12345"})
+        output.metadata.update({"title": "walk", "creation_time": date})
+        output.set_chapters([chapter])
+        for packet in bare.demux():
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    for name in ("b.mkv", "b.mp4"):
+        enlarge(source, tmp_path / name)
+        with av.open(str(tmp_path / name)) as container:
+            assert (container.metadata["title"], container.metadata["creation_time"]) == ("walk", date)
+            assert [found["metadata"]["title"] for found in container.chapters()] == ["one"]
+            assert "BPS" not in container.streams.video[0].metadata
+    enlarge(source, tmp_path / "c.mkv", metadata=False)
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        assert not {"title", "creation_time"} & set(container.metadata)
+        assert not container.chapters()
+
+
 def test_times_that_a_container_rounds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "a.mp4"
     make(source, UNEVEN[:8], sound=False)

@@ -15,7 +15,7 @@ from esc_arch.upscale.video.clip import Clip, opened, pyav, video_stream
 from esc_arch.upscale.video.encoding import Encoding
 from esc_arch.upscale.video.segments import Part
 
-OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "creation_time")
+OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps", "number_of_")
 COVERS = ("mp4", "mov")  # containers that hold the picture of a cover as a stream
 OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}}
 
@@ -148,7 +148,10 @@ def _copied(output: Any, stream: Any, metadata: bool = True) -> Any:
 
 
 def _theirs(metadata: dict[str, str]) -> dict[str, str]:
-    return {name: text for name, text in metadata.items() if name.lower() not in OWN_METADATA}
+    """Return what stays true of a file of other bytes."""
+    return {
+        name: text for name, text in metadata.items() if not name.lower().startswith((*OWN_METADATA, "_statistics"))
+    }
 
 
 def _copy_description(stream: Any, copy: Any, metadata: bool) -> None:
