@@ -41,7 +41,9 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
             height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
             sizes[height, width] = photograph.name
             if min(height, width) < SMALLEST:
-                raise UserError(f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger one.")
+                raise UserError(
+                    f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger picture or --side."
+                )
         if len(sizes) > 1:
             several = ", ".join(f"{name} {width} x {height}" for (height, width), name in sizes.items())
             raise UserError(f"--side: the pictures have different LQ sizes ({several}); choose a smaller --side.")

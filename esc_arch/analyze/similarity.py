@@ -62,7 +62,9 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
         for subject in subjects:
             height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
             if height * width < FEWEST:
-                raise UserError(f"{photograph.name} is smaller than {FEWEST} LQ pixels; choose a larger picture.")
+                raise UserError(
+                    f"{photograph.name} is smaller than {FEWEST} LQ pixels; choose a larger picture or --side."
+                )
 
     def run(step: Step) -> Result:
         found = []

@@ -43,7 +43,9 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
         for subject in subjects:
             height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
             if min(height, width) < SMALLEST:
-                raise UserError(f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger one.")
+                raise UserError(
+                    f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger picture or --side."
+                )
 
     def run(step: Step) -> Result:
         found = []

@@ -70,14 +70,18 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
         gt = None if gt is None else central(gt, scale * args.side)
         height, width = (scale * side for side in lq.shape[:2])
         if args.crop is None and min(height, width) < SMALLEST:
-            raise UserError(f"{photograph.name} is smaller than {SMALLEST} pixels a side; choose a larger picture.")
+            raise UserError(
+                f"{photograph.name} is smaller than {SMALLEST} pixels a side; choose a larger picture or --side."
+            )
         if args.crop is not None:
             require_inside(args.crop, width, height, photograph.name, "--crop", SMALLEST)
         try:
             enlarged = bicubic(lq, scale)
         except RuntimeError as error:  # the border that BasicSR mirrors is wider than the picture
             small = f"{lq.shape[1]} x {lq.shape[0]} LQ pixels"
-            raise UserError(f"{photograph.name}: {small} are too few for bicubic; choose a larger picture.") from error
+            raise UserError(
+                f"{photograph.name}: {small} are too few for bicubic; choose a larger picture or --side."
+            ) from error
         pictures.append((photograph.name, lq, gt, enlarged))
 
     def run(step: Step) -> Result:
