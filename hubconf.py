@@ -40,3 +40,13 @@ def esc_light_x3() -> torch.nn.Module:
 def esc_light_x4() -> torch.nn.Module:
     """Make ESC-light for scale 4 with the weights that come with the package."""
     return esc("ESC_light_x4")
+
+
+def esc_light_x2_photo() -> torch.nn.Module:
+    """Make ESC-light for scale 2 with the weights for noisy and compressed photographs that come with the package."""
+    return esc("ESC_light_x2_photo")
+
+
+def esc_light_x4_photo() -> torch.nn.Module:
+    """Make ESC-light for scale 4 with the weights for noisy and compressed photographs that come with the package."""
+    return esc("ESC_light_x4_photo")

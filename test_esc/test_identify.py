@@ -6,9 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, TINY, randomise, relative_difference
+from conftest import GOLDEN, TINY, option_file, randomise, relative_difference
 from torch import nn
 
 import esc_arch
@@ -191,7 +192,7 @@ def test_bundled_weights_load_and_have_a_model_card() -> None:
     assert (BUNDLED / "README.md").is_file()
     for name in bundled_names():
         scale = esc_arch.load(name).upscaling_factor
-        assert name.endswith(f"_x{scale}")
+        assert name.removesuffix("_photo").endswith(f"_x{scale}")
         assert (BUNDLED / f"{name}.md").is_file()
 
 
@@ -201,7 +202,7 @@ def test_bundled_weights_beat_bicubic() -> None:
     from skimage import data
 
     gt = data.coffee()[60:252, 150:342]  # RGB, not among the training images
-    for name in bundled_names():
+    for name in [name for name in bundled_names() if not name.endswith("_photo")]:
         network = esc_arch.load(name)
         scale = network.upscaling_factor
         lq = (imresize(gt / 255, 1 / scale) * 255).round().clip(0, 255).astype("uint8")
@@ -211,3 +212,29 @@ def test_bundled_weights_beat_bicubic() -> None:
             for image in (esc_arch.upscale_image(lq, network), bicubic)
         )
         assert psnr > baseline + 0.5, name
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_photo_weights_beat_bicubic_and_the_others_on_degraded_photographs(scale: int) -> None:
+    from basicsr.metrics import calculate_psnr
+    from basicsr.utils.matlab_functions import imresize
+    from skimage import data
+
+    from esc_arch.checks.option_file import load as load_options
+    from esc_arch.prepare.degraded import degrade
+
+    options = load_options(str(option_file(f"bundled_ESC_light_x{scale}_photo")))
+    gains = np.zeros(2)
+    for seed in range(4):
+        gt = np.ascontiguousarray(data.coffee()[60:252, 150:342, ::-1])  # BGR, not among the training images
+        lq = degrade(gt, options, str(seed))
+        results = [
+            (imresize(lq / 255, scale) * 255).round().clip(0, 255),
+            *(
+                esc_arch.upscale_image(np.ascontiguousarray(lq[..., ::-1]), f"ESC_light_x{scale}{kind}")[..., ::-1]
+                for kind in ("", "_photo")
+            ),
+        ]
+        bicubic, clean, photo = (calculate_psnr(image, gt, crop_border=scale, test_y_channel=True) for image in results)
+        gains += photo - bicubic, photo - clean
+    assert (gains / 4 > 0.2).all(), gains

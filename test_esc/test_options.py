@@ -136,7 +136,8 @@ def test_photo_weights_have_their_files(scale: int) -> None:
     for key in [key for key in theirs if key.startswith(("blur", "kernel", "sinc", "beta", "final"))]:
         assert ours[key] == theirs[key]
     for data_set in opt["datasets"].values():
-        assert data_set["dataroot_lq"] == f"datasets/degraded/{data_set['name']}/LR_degraded/X{scale}"
+        folder = data_set["name"].removesuffix("_degraded")
+        assert data_set["dataroot_lq"] == f"datasets/degraded/{folder}/LR_degraded/X{scale}"
 
 
 def test_second_part_of_the_bundled_x2_goes_on_from_the_first() -> None:
