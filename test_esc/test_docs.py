@@ -79,7 +79,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         one_picture(tmp_path / folder, photograph)
     for folder in ("LSDIR", "DiverSeg-IP", "photographs", "photographs_to_validate", "Downloads/Manga109"):
         one_picture(tmp_path / folder, photograph)
-    for folder in ("BSDS400", "T91", "General100", "Set14"):
+    for folder in ("BSDS400", "T91", "General100", "Set14", "B100"):
         one_picture(tmp_path / folder, photograph[:200, :200])
     one_picture(tmp_path / "datasets/benchmark/Set5/HR", photograph[:96, :96])
     benchmark = tmp_path / "datasets/benchmark/Set14"
@@ -263,9 +263,7 @@ MODULES: dict[str, Callable[[Command, pytest.MonkeyPatch], None]] = {
 def run_script(script: str, args: Command) -> None:
     main = runpy.run_path(str(ROOT / script))["main"]
     if "--opt" in args:
-        path = Path(args[args.index("--opt") + 1])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((ROOT / path).read_text())
+        small_option_file(args[args.index("--opt") + 1])
     if script != "datasets/prepare_demo.py":
         args = [*args, *(["--workers", "1"] if "prepare_training" in script else [])]
     main(args)
