@@ -82,6 +82,7 @@ def test_a_case_that_fails_is_a_line_of_the_report(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("text", "verdict"), [("assert True", PASS), ("assert False", FAIL), ("pytest.skip()", OPEN)])
 def test_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, verdict: str) -> None:
     (tmp_path / "test_one.py").write_text(f"import pytest\n\n@pytest.mark.gpu\ndef test_one(): {text}\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--durations=3 -v")
     monkeypatch.setattr(gpu, "TESTS", tmp_path)
     assert gpu._tests(60)["verdict"] == verdict
     monkeypatch.setattr(gpu, "TESTS", tmp_path / "nowhere")

@@ -37,6 +37,13 @@ def test_further_files_come_after_it_and_none_twice() -> None:
     assert with_paper(["mine.yml"], False) == ["mine.yml"]
 
 
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package as it runs from a checkout, wherever the tested one is installed."""
+    monkeypatch.setattr(esc_arch, "__file__", str(OPTIONS.parent / "esc_arch" / "__init__.py"))
+
+
+@pytest.mark.usefixtures("checkout")
 def test_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert all(os.path.isfile(file) for file in with_paper([], True))
@@ -76,6 +83,7 @@ def test_output_size() -> None:
     assert sizes("--paper", "--size", "9x8", device="cpu") == [(9, 8)] * 3
 
 
+@pytest.mark.usefixtures("checkout")
 def test_ratios_stand_beside_the_published_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

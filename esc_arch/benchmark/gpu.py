@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -144,8 +145,9 @@ def _tests(seconds: float) -> dict[str, str]:
     if not TESTS.is_dir():
         return {"verdict": OPEN, "said": "the tests are in a clone of the repository"}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(TESTS)]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}  # what is said stays known
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=plain)
     except subprocess.TimeoutExpired:
         return {"verdict": OPEN, "said": f"not done in {seconds:.0f} s"}
     lines = (done.stdout + done.stderr).strip().splitlines()
