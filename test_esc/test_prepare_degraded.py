@@ -108,11 +108,21 @@ def test_other_pairs_are_never_overwritten(photographs: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="another image, seed or option file"):
         prepare_degraded(photographs, "Set2", tmp_path, PUBLISHED, seed=1, workers=1)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "Set2").rglob("*.png")}
+    lq = tmp_path / "Set2/LR_degraded/X4/catx4.png"
+    other_processor = _read(lq).copy()
+    other_processor[::9, ::9] ^= 1
+    cv2.imwrite(str(lq), other_processor)
+    prepare_degraded(photographs, "Set2", tmp_path, PUBLISHED, workers=1)
+    assert np.array_equal(_read(lq), other_processor)
 
 
 def test_mistakes_are_sentences(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"train_ESC_x2\.yml does not train on the Real-ESRGAN degradation"):
         prepare_degraded(photographs, "a", tmp_path / "out", OPTIONS / "train_ESC_x2.yml")
+    odd = tmp_path / "odd.yml"
+    odd.write_text("model_type: RealESRNetModel\ndatasets: [train]\n")
+    with pytest.raises(UserError, match=r"odd\.yml does not train on the Real-ESRGAN degradation"):
+        prepare_degraded(photographs, "a", tmp_path / "out", odd)
     with pytest.raises(UserError, match="single folder name"):
         prepare_degraded(photographs, "a/b", tmp_path / "out", PUBLISHED)
     uneven = tmp_path / "uneven.yml"
