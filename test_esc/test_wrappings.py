@@ -84,6 +84,23 @@ PREFIXES = [
     "my_super_resolver.",
     "lightning.wraps.this.",
 ]
+AVERAGING_CALLBACKS = [
+    "EMACallback",
+    "EMA{'decay': 0.999, 'monitor': 'val_psnr'}",
+    "ema",
+    "my.callbacks.WeightEMA",
+    "StochasticWeightAveraging",
+    "EMAWeightAveraging",
+    "ModelEma",
+]
+KEPT_BY_CALLBACKS = {
+    "state_dict": {"state_dict": under("net.")},
+    "ema_state_dict": {"ema_state_dict": under("net."), "ready": True},
+    "shadow": {"shadow": under("net."), "backup": under("net.", OTHER), "step": torch.tensor(3)},
+    "module": {"ema_model": under("module.net."), "original_state_dict": under("net.", OTHER)},
+    "its whole": under("net."),
+    "a list": {"shadow_params": list(W.values()), "collected_params": list(OTHER.values())},
+}
 FORMS: dict[str, Any] = {
     "plain": W,
     "ordered": OrderedDict(W),
@@ -113,6 +130,47 @@ FORMS: dict[str, Any] = {
         "current_model_state": under("net.", OTHER),
         "averaging_state": {"n_averaged": torch.tensor(4)},
     },
+    **{
+        f"average kept by {callback} as {entry}": {
+            "state_dict": under("net.", OTHER),
+            "callbacks": {"ModelCheckpoint{'monitor': 'val_psnr'}": {"best": torch.tensor(1.0)}, callback: kept},
+        }
+        for callback in AVERAGING_CALLBACKS
+        for entry, kept in KEPT_BY_CALLBACKS.items()
+    },
+    "average of Lightning's own callback": {
+        "state_dict": under("net.", OTHER),
+        "callbacks": {
+            "StochasticWeightAveraging": {
+                "n_averaged": 3,
+                "latest_update_epoch": 5,
+                "average_model_state": under("net."),
+            }
+        },
+    },
+    "average that another callback keeps no part of": {
+        "state_dict": under("net."),
+        "callbacks": {"EarlyStopping": {"state_dict": under("net.", OTHER)}, "EMACallback": {"ema_state_dict": None}},
+    },
+    "average without names": {
+        "state_dict": under("net.", OTHER),
+        "ema": {"decay": 0.999, "num_updates": 3, "shadow_params": list(W.values()), "collected_params": None},
+    },
+    "average without names, of an optimizer": {
+        "state_dict": OTHER,
+        "optimizer_states": [{"opt": {"state": {}, "param_groups": []}, "ema": tuple(W.values()), "current_step": 3}],
+    },
+    "average beside what it takes the place of": {"model": OTHER, "ema": {"shadow": W, "backup": OTHER}},
+    "numbers amid": {
+        **W,
+        "num_batches_tracked": torch.tensor(7),
+        "lr": torch.tensor(1e-4),
+        "steps": torch.tensor([5]),
+        "done": torch.tensor(True),
+    },
+    "numbers amid, as arrays": {**W, "num_batches_tracked": np.array(7), "seen": np.array([3])},
+    "numbers amid, behind a prefix": {"state_dict": {**under("net."), "net.num_batches_tracked": torch.tensor(7)}},
+    "metrics and losses amid": {**W, "val_psnr.total": torch.tensor(7), "perceptual.vgg.0.weight": torch.zeros(3, 3)},
     "counted by thop": {
         "total_ops": torch.zeros(1, dtype=torch.float64),
         **W,
@@ -178,6 +236,24 @@ def test_every_wrapping_is_read(tmp_path: Path, form: str) -> None:
     file = saved(tmp_path / "w.pth", FORMS[form])
     assert equal(read_weights(file), W)
     assert equal(read_weights(file, names=W.keys()), W)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.startswith("average")])
+def test_weights_are_taken_in_place_of_their_average_where_that_is_asked_for(tmp_path: Path, form: str) -> None:
+    alone = {"average by torch", "average that another callback keeps no part of"}
+    raw = read_weights(saved(tmp_path / "w.pth", FORMS[form]), entry="params", names=W.keys())
+    kept = {name: tensor for name, tensor in raw.items() if not torch.equal(tensor, W[name])}
+    assert (not kept) == (form in alone)
+
+
+@pytest.mark.parametrize("form", ["of another network", "without names, of another network"])
+def test_an_average_that_cannot_be_used_is_told(tmp_path: Path, form: str) -> None:
+    average: Any = {"module": {f"{name}.x": tensor for name, tensor in W.items()}}
+    average = average if form == "of another network" else {"shadow_params": list(W.values())[1:]}
+    file = saved(tmp_path / "w.pth", {"model": OTHER, "ema": average})
+    with pytest.warns(UserWarning, match="average of weights in ema.* is left aside: the weights in model are taken"):
+        assert equal(read_weights(file, names=W.keys()), OTHER)
+    assert equal(read_weights(file, entry="params", names=W.keys()), OTHER)
 
 
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from esc_arch.common.errors import UserError
 from esc_arch.weights.reading.prefixes import split
 from esc_arch.weights.reading.stand_ins import ArrayStandIn, StandIn
-from esc_arch.weights.reading.words import is_bookkeeping, is_ema, is_network, is_other
+from esc_arch.weights.reading.unnamed import is_list, names_for, of_optimizers
+from esc_arch.weights.reading.words import CALLBACKS, averages, class_name, is_bookkeeping, is_ema, is_network, is_other
 
 DEEPEST = 8
 LONGEST_LIST = 100
@@ -27,11 +29,15 @@ class Candidate:
         words: entries of the checkpoint that lead to them, and then what stood before their names.
         weights: by name.
         known: whether the names are those of the network that is meant, or of one of this package.
+        average: whether these are averages of weights.
+        listed: whether they have numbers for names.
     """
 
     words: tuple[str, ...]
     weights: dict[str, Value]
     known: bool
+    average: bool
+    listed: bool = False
 
     @property
     def where(self) -> str:
@@ -49,7 +55,7 @@ class Candidate:
         if self.words and place == 2:
             place = 3
         few = 10 * len(self.weights) < largest
-        return not self.known, few, is_other(self.words), is_ema(self.words) is not average, place
+        return not self.known, few, is_other(self.words), self.average is not average, place
 
 
 def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Candidate:
@@ -71,7 +77,7 @@ def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Ca
     Raises:
         UserError: there are none, or different ones of the same claim, or not the entry; the message lacks the file.
     """
-    candidates = list(_candidates(content, entry, names))
+    candidates = _named(list(_candidates(content, entry, names)))
     if not candidates or (_is_training_state(content) and not any(candidate.known for candidate in candidates)):
         raise UserError(_why_none(content))
     if entry is not None:
@@ -89,27 +95,68 @@ def choose(content: Any, entry: str | None, names: Collection[str] | None) -> Ca
                 f"holds different weights in {chosen.where} and in {other.where}, and nothing says which are meant; "
                 "save those alone"
             )
-    return _completed(chosen, candidates) if is_ema(chosen.words) else chosen
+    if average and not chosen.average and not is_other(chosen.words):
+        _tell_of_averages(chosen, candidates, largest)
+    return _completed(chosen, candidates) if chosen.average else chosen
+
+
+def _named(candidates: list[Candidate]) -> list[Candidate]:
+    """Give averages that were saved without names the names of the weights beside them that they fit."""
+    known = [candidate for candidate in candidates if candidate.known and not candidate.average]
+    found = []
+    for candidate in candidates:
+        if candidate.listed:
+            listed = list(candidate.weights.values())
+            names = next((names for other in known if (names := names_for(listed, other.weights))), None)
+            if names:
+                candidate = replace(candidate, weights=dict(zip(names, listed, strict=True)), known=True)
+        found.append(candidate)
+    return found
+
+
+def _tell_of_averages(chosen: Candidate, candidates: list[Candidate], largest: int) -> None:
+    """Warn of averages that cannot be used, where they would be preferred to the weights."""
+    for other in candidates:
+        few = 10 * len(other.weights) < largest
+        if other.average and not other.known and not few and not is_other(other.words):
+            warnings.warn(
+                f"The average of weights in {other.where} of the checkpoint does not fit the network and is left "
+                f"aside: the weights in {chosen.where} are taken.",
+                stacklevel=2,
+            )
 
 
 def _completed(average: Candidate, candidates: list[Candidate]) -> Candidate:
     """Add to an average of the parameters what is not averaged, as buffers are not, from the weights beside it."""
     for other in candidates:
-        if other.known and not is_ema(other.words) and average.weights.keys() < other.weights.keys():
+        if other.known and not other.average and average.weights.keys() < other.weights.keys():
             return replace(average, weights={**other.weights, **average.weights})
     return average
 
 
 def _candidates(content: Any, entry: str | None, names: Collection[str] | None) -> Iterator[Candidate]:
     for words, tensors in _dictionaries(content, entry):
+        if isinstance(tensors, list):
+            yield Candidate(words, {str(index): tensor for index, tensor in enumerate(tensors)}, False, True, True)
+            continue
         sets, known = split(tensors, names)
         for prefix, weights in sets.items():
             if weights:
-                yield Candidate((*words, *filter(None, prefix.split("."))), weights, known)
+                path = (*words, *filter(None, prefix.split(".")))
+                yield Candidate(path, weights, known, is_ema(path) or _stands_for_average(content, words))
 
 
-def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, ...], dict[str, Value]]]:
-    """Find all dictionaries of named tensors, the outer ones first, but for those of optimizers and the like."""
+def _stands_for_average(content: Any, words: tuple[str, ...]) -> bool:
+    """Tell whether these are the averages that Lightning saves in the place of the weights, which it puts beside."""
+    aside = isinstance(content, Mapping) and isinstance(content.get("current_model_state"), Mapping)
+    return aside and words[:1] == ("state_dict",)
+
+
+def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, ...], dict[str, Value] | list[Value]]]:
+    """Find all dictionaries of named tensors, the outer ones first, but for those of optimizers and the like.
+
+    Of lists of tensors those are given that are averages.
+    """
     level: list[tuple[tuple[str, ...], Any]] = [((), content)]
     seen: set[int] = set()
     for _ in range(DEEPEST):
@@ -119,18 +166,28 @@ def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, 
                 continue
             seen.add(id(value))
             value = _as_container(value)
-            if isinstance(value, list | tuple):
+            if is_ema(words) and is_list(value, (torch.Tensor, ArrayStandIn)):
+                yield words, list(value)
+            elif isinstance(value, list | tuple):
                 below += [((*words, str(index)), item) for index, item in enumerate(value[:LONGEST_LIST])]
             elif isinstance(value, Mapping) and "param_groups" not in value:
                 items = [(_text(key), item) for key, item in value.items()]
+                if words == (CALLBACKS,):
+                    items = [(class_name(key), item) for key, item in items if averages(class_name(key))]
                 tensors = {key: item for key, item in items if key and isinstance(item, Value)}
                 if tensors:
                     yield words, tensors
+                below += [
+                    ((*words, key, *inner), item)
+                    for key, optimizers in items
+                    if "optim" in key.lower()
+                    for inner, item in of_optimizers(optimizers)
+                ]
                 numbered = [(str(key), item) for key, item in value.items() if type(key) is int]  # of folds or steps
                 below += [
                     ((*words, key), item)
                     for key, item in (*items, *numbered)
-                    if key and (key == entry or not is_bookkeeping(key))
+                    if key and (key == entry or not is_bookkeeping(key) or (not words and key == CALLBACKS))
                 ]
         level = [(words, value) for words, value in below if isinstance(value, Mapping | list | tuple | StandIn)]
 

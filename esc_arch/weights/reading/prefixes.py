@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
+
+import torch
 
 from esc_arch.weights.reading.words import AMID, WRAPPERS, is_ema, is_network, is_other
 
@@ -44,6 +47,7 @@ def split(tensors: Mapping[str, T], names: Collection[str] | None) -> tuple[dict
             for other in within:
                 inner = other.removeprefix(prefix).lstrip(".") + "."
                 sets[prefix] = {name: tensor for name, tensor in sets[prefix].items() if not name.startswith(inner)}
+        sets = {prefix: _without_others(weights, names or ()) for prefix, weights in sets.items()}
         return {**sets, **_shadows(tensors, max(sets.values(), key=_dots))}, known
     return _by_wrappers(tensors), False
 
@@ -53,6 +57,24 @@ def _without_counters(tensors: Mapping[str, T], names: Collection[str]) -> dict[
         return name in COUNTERS or name.rpartition(".")[2] in PROFILED
 
     return {name: tensor for name, tensor in tensors.items() if name in names or not counts(name)}
+
+
+def _without_others(weights: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    """Leave out what lies beside weights: single numbers, which no network here has at its top, losses and metrics."""
+
+    def beside(name: str, tensor: T) -> bool:
+        head, dot, _ = name.partition(".")
+        return is_other([head]) if dot else _is_number(tensor)
+
+    return {name: tensor for name, tensor in weights.items() if name in names or not beside(name, tensor)}
+
+
+def _is_number(tensor: object) -> bool:
+    """Tell whether this is a single number: one without axes, or a whole one."""
+    shape = getattr(tensor, "shape", None)
+    if shape is None or len(shape) > 1 or math.prod(shape) != 1:
+        return False
+    return not shape or not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point())
 
 
 def _without_wrappers_amid(tensors: Mapping[str, T]) -> dict[str, T]:

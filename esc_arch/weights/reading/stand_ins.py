@@ -96,6 +96,15 @@ class DtypeStandIn(StandIn):
 class ArrayStandIn(StandIn):
     """Takes the place of an array of NumPy, whose bytes are kept and read as numbers when asked for."""
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape that is told, None where it is none."""
+        try:
+            shape = self._parts()[2]
+        except ValueError:
+            return None
+        return shape if isinstance(shape, tuple) and all(isinstance(side, int) for side in shape) else None
+
     def tensor(self) -> torch.Tensor:
         """Return the numbers.
 
