@@ -370,6 +370,51 @@ def test_lists_in_other_encodings_and_with_repetitions(tmp_path: Path) -> None:
             check_dataset(section, "datasets:train")
 
 
+def test_images_that_are_given_twice_are_told(tmp_path: Path, tiny_data: Path) -> None:
+    """A root that stands twice in a list, links, and keys of an LMDB; one GT of two LQ is no repetition."""
+    section = pairs(tmp_path)
+    gt, lq = section["dataroot_gt"], section["dataroot_lq"]
+    for folder in (tmp_path / "gt", tmp_path / "lq"):
+        shutil.copytree(folder, tmp_path / "other" / folder.name)
+    others = [str(tmp_path / "other" / name) for name in ("gt", "lq")]
+
+    def told(**changed: Any) -> list[str]:
+        return check_dataset({**section, **changed}, "datasets:train").notes
+
+    assert told(dataroot_gt=[gt, others[0]], dataroot_lq=[lq, others[1]]) == []
+    assert told(dataroot_gt=[gt, gt], dataroot_lq=[lq, others[1]]) == []
+    words = "datasets:train: 3 images are given more than once, and so seen more often than others"
+    (note,) = told(dataroot_gt=[gt, gt + "/"], dataroot_lq=[lq, lq])
+    assert note.startswith(words)
+    (tmp_path / "linked").symlink_to(tmp_path)
+    (note,) = told(dataroot_gt=[gt, str(tmp_path / "linked/gt")], dataroot_lq=[lq, str(tmp_path / "linked/lq")])
+    assert note.startswith(words)
+    for name in ("gt", "lq"):
+        (tmp_path / name / "q.png").symlink_to(tmp_path / name / "p0.png")
+    (note,) = told()
+    assert note.startswith("datasets:train: an image is given more than once")
+    assert "q.png" in note or "p0.png" in note
+    base = {"name": "x", "type": "SingleImageDataset", "phase": "val", "scale": 2, "io_backend": {"type": "lmdb"}}
+    stored = str(tiny_data / "train_LR.lmdb")
+    (note,) = check_dataset({**base, "dataroot_lq": [stored, stored]}, "datasets:val").notes
+    assert "given more than once" in note
+    assert stored in note
+
+
+def test_sixteen_bits_of_which_few_are_used_are_told(tmp_path: Path) -> None:
+    """Values of 12 bits in 16 are read as nearly black; one dark picture among others is nothing odd."""
+    section = pairs(tmp_path)
+    for folder in ("gt", "lq"):
+        for index in range(3):
+            file = tmp_path / folder / f"p{index}.png"
+            save(file, cv2.imread(str(file)).astype(np.uint16) * 16)
+    (note,) = check_dataset(section, "datasets:train").notes
+    assert "hold 16 bits of which they use 12" in note
+    assert "multiply their values by 16" in note
+    save(tmp_path / "gt" / "p0.png", picture(48, 40).astype(np.uint16) * 257)
+    assert check_dataset(section, "datasets:train").notes == []
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool

@@ -19,9 +19,20 @@ from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
 from esc_arch.checks.lmdb import check_lmdb, show
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.partners import ROOTS, check_keys, unpaired
+from esc_arch.checks.remarks import (
+    Image,
+    dark,
+    files_of,
+    folders_in,
+    given_twice,
+    holds_images,
+    images_of,
+    left_below,
+    listed_by,
+    listed_twice,
+)
 from esc_arch.checks.table import PAIRED, SHRINKING
 from esc_arch.common.errors import UserError, first_line, some
-from esc_arch.pictures.formats import format_of
 
 Options = dict[str, Any]
 RGB = 3  # channels
@@ -39,6 +50,7 @@ class Checked:
         lq, gt: height and width of the first item, where it holds images.
         channels: of an image.
         notes: sentences about what is odd, but no mistake for certain.
+        images: what tells them apart.
     """
 
     count: int = 0
@@ -48,6 +60,7 @@ class Checked:
     gt: Size | None = None
     channels: int = RGB
     notes: list[str] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
 
 
 def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
@@ -75,6 +88,7 @@ def check_dataset(dataset: Options, where: str, decode: bool = True) -> Checked:
     has_gt = all(part.has_gt for part in found)
     count, first = sum(part.count for part in found), found[0]
     notes = [note for part in found for note in part.notes]
+    notes += given_twice([image for part in found for image in part.images], where)
     return Checked(count, _smallest(results), has_gt, first.lq, first.gt, first.channels, notes)
 
 
@@ -95,7 +109,7 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     built, count = _build({**dataset, "cache_data": False} if is_cached else dataset, where)
     paths: Any = frames_of(dataset, built) if kind in CLIPS else getattr(built, "paths", None)
     if not isinstance(paths, list):
-        return Checked(count)  # of somebody's own
+        return Checked(count, images=images_of(dataset, None))  # of somebody's own
     found = _sizes_of(paths, sizes, decode, where)
     if found is not None and (kind in PAIRED or (kind in CLIPS and not sizes)):
         _check_pairs(dataset, paths, found, where)
@@ -114,53 +128,13 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     has_gt = "gt" in item if decode else kind != "SingleImageDataset"
     lq, gt = _image_size(item, "lq"), _image_size(item, "gt")
     if kind in CLIPS:
-        return Checked(count, channels=item["lq"].shape[-3] if decode else RGB)
+        channels = item["lq"].shape[-3] if decode else RGB
+        return Checked(count, channels=channels, images=images_of(dataset, None))
     channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else RGB
-    notes = [*([] if sizes else _left_below(dataset, paths, where)), *_repeated(dataset, paths, where)]
-    return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels, notes)
-
-
-def _left_below(dataset: Options, paths: list[Any], where: str) -> list[str]:
-    """Name folders below a root whose images are not taken, as most data sets look into the root alone."""
-    if dataset.get("meta_info_file") or dataset.get("meta_info"):
-        return []
-    taken = {os.path.dirname(file) for path in paths for file in (path.values() if isinstance(path, dict) else [path])}
-    notes = []
-    for root in ROOTS:
-        folder = dataset.get(root)
-        if folder is None:
-            continue
-        left = [path for path in _folders_in(folder) if _holds_images(path) and not _is_above(path, taken)]
-        if left:
-            notes.append(
-                f"{where}:{root}: the images in {some(left, 3)} are not taken, as {dataset['type']} reads those of "
-                f"{folder} alone; give {root} a list of folders if they are meant."
-            )
-    return notes
-
-
-def _repeated(dataset: Options, paths: list[Any], where: str) -> list[str]:
-    listed = dataset.get("meta_info_file") or dataset.get("meta_info")
-    names = [tuple(sorted(path.items())) if isinstance(path, dict) else path for path in paths]
-    more = len(names) - len(set(names))
-    return (
-        [f"{where}: {listed} lists images more than once: {len(names)} lines name {len(set(names))} images."]
-        if more
-        else []
-    )
-
-
-def _folders_in(folder: str) -> list[str]:
-    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _holds_images(folder: str) -> bool:
-    return any(format_of(name) is not None for _, _, names in os.walk(folder) for name in names)
-
-
-def _is_above(folder: str, others: set[str]) -> bool:
-    inside = os.path.join(os.path.abspath(folder), "")
-    return any(os.path.join(os.path.abspath(other), "").startswith(inside) for other in others)
+    notes = listed_twice(dataset, paths, where)
+    if not sizes:
+        notes += left_below(dataset, paths, where) + (dark(paths, where) if decode else [])
+    return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels, notes, images_of(dataset, paths))
 
 
 def _image_size(item: Options, name: str) -> Size | None:
@@ -198,12 +172,12 @@ def _build(dataset: Options, where: str) -> tuple[Any, int]:
         raise UserError(f"{where}: {error.filename} cannot be read ({error.strerror}); correct the path.") from error
     except (ValueError, AssertionError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: {unpaired(dataset) or first_line(error).rstrip('.')}.") from error
-    listed = dataset.get("meta_info_file") or dataset.get("meta_info")
+    listed = listed_by(dataset)
     if count == 0 and listed:
         raise UserError(f"{where}: {listed} names no images; name one in each line, or remove the option.")
     if count == 0:
         folder = str(dataset.get("dataroot_gt") or dataset.get("dataroot_lq"))
-        below = [path for path in _folders_in(folder) if _holds_images(path)]
+        below = [path for path in folders_in(folder) if holds_images(path)]
         found = f"no images, but those in {some(below, 3)}; name these" if below else f"no images; {ADVICE}"
         raise UserError(f"{where}: {folder} holds {found}.")
     return built, count
@@ -220,7 +194,7 @@ def _sizes_of(
         return by_key
     if not decode:
         return None
-    files = [file for path in paths for file in (path.values() if isinstance(path, dict) else [path])]
+    files = [file for path in paths for file in files_of(path)]
     findings: Findings = decode_files(files, where)
     if findings.faults:
         wrong = [f"{path} {fault}" for path, fault in findings.faults.items()]

@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from esc_arch.checks.meanings import decode_as_stored, is_whole, misread, strange_type
 from esc_arch.checks.remembered import Remembered
+from esc_arch.pictures.formats import HEAD, sniff
 
 Size = tuple[int, int]  # height, width
 GROUP = 256  # pictures that are decoded side by side before what was found is remembered
@@ -53,7 +55,7 @@ def decode_files(paths: Iterable[str], what: str) -> Findings:
             continue
         folder = os.path.dirname(path)
         if folder not in folders:
-            folders[folder] = Remembered(folder, f"OpenCV {cv2.__version__}")
+            folders[folder] = Remembered(folder, f"OpenCV {cv2.__version__}, with meanings")
         known = folders[folder].get(path, states[path])
         if known is None:
             waiting.append(path)
@@ -173,23 +175,27 @@ def _decode(content: bytes | None) -> Size | str:
         return "is too large for the memory"
     if image is None:
         return _why_not(content)
-    return image.shape[0], image.shape[1]
+    return misread(content, image) or (image.shape[0], image.shape[1])
 
 
 def _why_not(content: bytes) -> str:
     """Say why OpenCV makes no picture of 8 bits of a file: it is none, damaged, or of a kind that it does not read."""
-    try:
-        plain = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        plain = None
-    if plain is not None:
-        return f"holds values of the type {plain.dtype}, which training does not read: convert it to 8 or 16 bits"
+    plain = decode_as_stored(content)
+    if plain is not None and plain.dtype not in (np.uint8, np.uint16):
+        return strange_type(plain)
+    if plain is None and not is_whole(content) and not _is_read_by_pillow(content):
+        return "is damaged or cut off" if _begins_as_picture(content) else "is no picture that OpenCV can read"
+    kind = sniff(content[:HEAD]) or "picture"
+    return f"is whole, but of a kind of {kind} that OpenCV, which training reads with, does not: convert it"
+
+
+def _is_read_by_pillow(content: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
     except Exception:  # a decoder may raise anything at all
-        return "is damaged or cut off" if _begins_as_picture(content) else "is no picture that OpenCV can read"
-    return f"is whole, but of a kind of {image.format} that OpenCV, which training reads with, does not: convert it"
+        return False
+    return True
 
 
 def _begins_as_picture(content: bytes) -> bool:

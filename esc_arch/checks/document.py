@@ -48,8 +48,10 @@ In an editor with a YAML language server, this first line of an option file comp
 What is checked of the images before the first iteration:
 
 - Folders and lists: every picture, and every frame of clips, is decoded as training decodes it, by OpenCV, and its size
-  is compared with that of its pair and with `gt_size`. What is damaged, foreign or missing is named, all at once. Lists
-  may be written by any editor; images that they name more than once, and folders below a root, come with a warning.
+  is compared with that of its pair and with `gt_size`. What is damaged, foreign or missing is named, all at once. So is
+  what OpenCV takes for something else without a word: signed TIFFs, some of turned ones in tiles, PNMs whose white is
+  neither 255 nor 65535, PFMs. Lists may be written by any editor. Images that are given more than once, by a list, by
+  roots or by links, folders below a root, and 16 bits of which few are used come with a warning.
 - An LMDB: all keys, the number of entries, the length of the file, and all sizes in `meta_info.txt`, compared likewise;
   of its pictures {sample}, evenly spread, are decoded. So one of 100 000 entries takes seconds; damage in a picture
   that is not in the sample is found when training reads it, and ends it with the key.
