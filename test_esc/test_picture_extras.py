@@ -14,7 +14,7 @@ from PIL import Image
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.formats import result_suffix
-from esc_arch.pictures.jpeg2000 import Belongings
+from esc_arch.pictures.jpeg2000 import Belongings, boxes
 from esc_arch.pictures.jpegxl import Header, read_belongings, read_header
 from esc_arch.pictures.reading import read_picture
 
@@ -66,6 +66,23 @@ def test_jpeg_xl_that_was_a_jpeg(orientation: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     assert found.exif == expected.exif
     assert found.resolution == expected.resolution
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpeg_xl_that_its_decoder_turns(orientation: int, tmp_path: Path) -> None:
+    """Without what makes a JPEG of it again, its pixels come turned, and what EXIF says of them is turned with them."""
+    pytest.importorskip("pillow_jxl")
+    tags = exif()
+    tags[0x0112], tags[0x011A], tags[0x011B], tags[0x0128] = orientation, 300, 240, 2
+    Image.fromarray(BLOCKS).save(tmp_path / "a.jpg", quality=98, subsampling=0, exif=tags)
+    with Image.open(tmp_path / "a.jpg") as image:
+        whole = saved(image, "JXL", lossless_jpeg=True)
+    kept = [(name, content) for name, content in boxes(whole) if name != b"jbrd"]
+    (tmp_path / "a.jxl").write_bytes(b"".join(box(name, content) for name, content in kept))
+    expected, found = (read_picture(str(tmp_path / name), LIMIT) for name in ("a.jpg", "a.jxl"))
+    assert np.abs(found.pixels.astype(int) - expected.pixels).max() <= 4
+    assert found.resolution == expected.resolution
+    assert found.exif == expected.exif
 
 
 def bits_of(*numbers: tuple[int, int]) -> bytes:

@@ -16,6 +16,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
+from esc_arch.pictures.items import main_properties, orientation_of_steps, resolution_of_shape, show, steps_of
 from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_deep_jpeg2000, read_belongings
 from esc_arch.pictures.metadata import (
     PHOTOSHOP,
@@ -25,6 +26,7 @@ from esc_arch.pictures.metadata import (
     load_exif,
     orientation_of,
     resolution_of,
+    without_resolution,
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
 from esc_arch.pictures.older import is_deep_sgi, mend
@@ -34,6 +36,7 @@ from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
+_OF_ITEMS = ("AVIF", "HEIF")  # whose boxes say how pixels are to be shown
 _JPEG_KINDS = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
@@ -100,6 +103,8 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         bits, beside = 8, Belongings()
         deep = image.info.get("bit_depth") or 8
         header = jpegxl.Header()
+        properties, below = main_properties(data) if image_format in _OF_ITEMS else ([], [])
+        steps = steps_of(properties)
         if image_format == "JPEG2000":
             bits, beside = bits_of_channel(data), read_belongings(data)
         elif image_format == "JXL":
@@ -108,7 +113,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             if header.is_animation:  # its plugin shows the last frame
                 raise UserError(f"{file} is an animation; enlarge its frames one by one.")
         elif image_format == "AVIF":
-            deep = bits_stored(data)
+            deep = bits_stored([*properties, *below])
         elif image_format == "SGI":
             deep = 16 if is_deep_sgi(data) else 8
         opened = image
@@ -117,11 +122,12 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         exif = load_exif(image.info.get("exif") or beside.exif)
         xmp = image.info.get("xmp") or beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""
-        turn = orientation_of(exif, xmp)
+        turn, is_turned = orientation_of(exif, xmp), False
         if image_format == "JXL":  # the stream says how, and the decoder has done so, but for what was a JPEG
-            turn = header.orientation if getattr(image, "jpeg", False) else 1
-        elif image_format == "AVIF":
-            turn, exif = orientation_of(exif), load_exif(_exif_of_avif(image)) or exif
+            turn, is_turned = header.orientation, not getattr(image, "jpeg", False)
+        elif image_format in _OF_ITEMS:
+            turn, is_turned = orientation_of_steps(steps), image_format == "HEIF"
+            exif = load_exif(_exif_of_avif(image)) or exif
         profile = image.info.get("icc_profile") or beside.profile or None
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
@@ -139,16 +145,23 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
             if deep > 8 and pixels.dtype == np.uint8:
                 notes.append(f"its {deep} bits are reduced to 8, which is all that its decoder gives")
             pixels = mend(data, image_format, pixels, notes)
-        pixels, profile = fit_profile(turn_upright(pixels, turn), profile)
+        if image_format == "AVIF":  # whose decoder leaves to others what is not about decoding
+            pixels = show(pixels, steps, notes)
+        elif not is_turned:
+            pixels = turn_upright(pixels, turn)
+        pixels, profile = fit_profile(pixels, profile)
+        resolution = _resolution(told) or resolution_of(exif)
+        if (shaped := resolution_of_shape(properties, resolution)) != resolution:
+            exif, resolution = without_resolution(exif), shaped
         return Picture(
             pixels,
             profile,
             clean_exif(exif, turn),
             clean_xmp(xmp),
             _iptc(told) or beside.iptc,
-            turn_resolution(_resolution(told) or resolution_of(exif), turn),
+            turn_resolution(resolution, turn),
             _comment(told),
-            chunks=((b"cICP", meant),) if not profile and (meant := meant_colours(data)) else (),
+            chunks=((b"cICP", meant),) if not profile and (meant := meant_colours([*properties, *below])) else (),
             notes=tuple(notes),
             lossless=image_format == "WEBP" and _is_lossless(stream),
         )

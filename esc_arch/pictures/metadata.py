@@ -102,6 +102,13 @@ def resolution_of(exif: Image.Exif) -> Resolution | None:
     return None
 
 
+def without_resolution(exif: Image.Exif) -> Image.Exif:
+    """Remove the resolution, where something else says it better."""
+    for tag in (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT):
+        exif.pop(tag, None)
+    return exif
+
+
 def clean_exif(exif: Image.Exif, turn: int = 1) -> bytes:
     """Return the EXIF data that stay true: without orientation, sizes, thumbnail, and what describes the file.
 
@@ -148,10 +155,10 @@ def _set_if_it_can_be_written(exif: Image.Exif, tag: int, value: Any) -> None:
 def with_resolution(exif: bytes, resolution: Resolution | None) -> bytes:
     """Add the resolution to EXIF data that do not state it, for formats without another place for it."""
     values = load_exif(exif)
-    if resolution is None or not resolution.unit or X_RESOLUTION in values:
+    if resolution is None or X_RESOLUTION in values:
         return exif
     values[X_RESOLUTION], values[Y_RESOLUTION] = resolution.x, resolution.y
-    values[RESOLUTION_UNIT] = {"inch": 2, "cm": 3}[resolution.unit]
+    values[RESOLUTION_UNIT] = next(code for code, unit in UNITS.items() if unit == resolution.unit)
     return clean_exif(values)
 
 

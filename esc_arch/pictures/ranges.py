@@ -1,4 +1,4 @@
-"""Mapping the range of numbers that a file holds to all of 8 or 16 bits."""
+"""Mapping the numbers that a file holds to all of 8 or 16 bits, of colours that alpha is not multiplied into."""
 
 from __future__ import annotations
 
@@ -54,3 +54,16 @@ def stretch_fractions(file: str, values: Pixels, how_to_state: str = "") -> Pixe
             f"white{how_to_state}; scale it to [0, 1]."
         )
     return stretch_stated(values, 0, 1)
+
+
+def divide_by_alpha(pixels: Pixels) -> Pixels:
+    """Undo the multiplication of colours by alpha; transparent colours become black.
+
+    Args:
+        pixels: (H, W, C) uint8 or uint16, the last channel is alpha.
+    """
+    whole = np.iinfo(pixels.dtype).max
+    alpha = pixels[..., -1:].astype(np.uint64)
+    colours = (pixels[..., :-1].astype(np.uint64) * whole + alpha // 2) // np.maximum(alpha, 1)
+    straight = np.where(alpha == 0, 0, np.minimum(colours, whole)).astype(pixels.dtype)
+    return np.concatenate([straight, pixels[..., -1:]], axis=2)

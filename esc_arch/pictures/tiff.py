@@ -29,7 +29,7 @@ from esc_arch.pictures.metadata import (
 )
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
-from esc_arch.pictures.ranges import require_numbers, stretch_fractions, stretch_stated, stretch_whole
+from esc_arch.pictures.ranges import divide_by_alpha, require_numbers, stretch_fractions, stretch_stated, stretch_whole
 from esc_arch.pictures.tiff_pages import main_page, tag_bytes, tag_number, tag_value
 from esc_arch.pictures.tiff_samples import COMPRESSIONS, read_samples
 from esc_arch.pictures.upright import turn_resolution, turn_upright
@@ -186,15 +186,6 @@ def _range(page: tifffile.TiffPage) -> tuple[float | None, float | None]:
         values = value if isinstance(value, tuple) else (value,)
         found.append(float(values[0]) if value is not None and values and len(set(values)) == 1 else None)
     return found[0], found[1]
-
-
-def divide_by_alpha(pixels: Pixels) -> Pixels:
-    """Undo the multiplication of colours by alpha, which is the last of the channels; transparent colours are black."""
-    whole = np.iinfo(pixels.dtype).max
-    alpha = pixels[..., -1:].astype(np.uint64)
-    colours = (pixels[..., :-1].astype(np.uint64) * whole + alpha // 2) // np.maximum(alpha, 1)
-    straight = np.where(alpha == 0, 0, np.minimum(colours, whole)).astype(pixels.dtype)
-    return np.concatenate([straight, pixels[..., -1:]], axis=2)
 
 
 def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> Pixels:
