@@ -178,6 +178,49 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes, messa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".ico", ".tif", ".jpg", ".bmp"])
+def test_the_limit_is_the_one_that_was_given(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has one of its own, of 179 million pixels, which some of its formats heed while they are opened."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    file = save(
+        tmp_path / f"a{suffix}",
+        Image.new("RGB", (16, 16), "red"),
+        **({"sizes": [(16, 16)]} if suffix == ".ico" else {}),
+    )
+    assert read_picture(file, 256).pixels.shape[:2] == (16, 16)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(UserError, match=r"more (pixels )?than the limit of 255; raise it by --max-pixels"):
+        read_picture(file, 255)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".ico"])
+def test_parts_that_are_larger_than_the_file_says(tmp_path: Path, suffix: str) -> None:
+    image = Image.new("RGB", (16, 16), "red")
+    data = bytearray(
+        Path(save(tmp_path / f"a{suffix}", image, **({"sizes": [(16, 16)]} if suffix == ".ico" else {}))).read_bytes()
+    )
+    if suffix == ".gif":
+        data[6:10] = struct.pack("<HH", 4, 4)
+    else:
+        data[6:8] = b"\4\4"
+    (tmp_path / f"a{suffix}").write_bytes(data)
+    with pytest.raises(UserError, match=r"more (pixels )?than the limit of 100; raise it by --max-pixels"):
+        read_picture(str(tmp_path / f"a{suffix}"), 100)
+
+
+def test_cmyk_of_jpeg_without_a_mark(tmp_path: Path) -> None:
+    """Nothing says that 0 is full ink, as Adobe's mark does; other programs take it so, and one that is not is told."""
+    data = Path(save(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (0, 255, 255, 0)))).read_bytes()
+    assert not read_picture(str(tmp_path / "a.jpg"), LIMIT).notes
+    place = data.index(b"Adobe") - 4
+    length = int.from_bytes(data[place + 2 : place + 4], "big")
+    (tmp_path / "b.jpg").write_bytes(data[:place] + data[place + 2 + length :])
+    found = read_picture(str(tmp_path / "b.jpg"), LIMIT)
+    assert found.pixels[0, 0].tolist() == [255, 0, 0]
+    assert "its CMYK is taken as stored with 0 for full ink" in found.notes[0]
+
+
 def test_first_picture_of_a_camera_that_stores_several(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (9, 7), "red"), Image.new("RGB", (3, 3), "blue")
     file = save(tmp_path / "a.jpg", first, format="MPO", save_all=True, append_images=[second])

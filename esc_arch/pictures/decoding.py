@@ -42,6 +42,12 @@ _JPEG_KINDS = {
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
     0xF7: "a JPEG-LS picture",
 }
+# libjpeg's note on CMYK (libjpeg.txt, "Special color spaces"): a JPEG itself does not say which; browsers, ImageMagick,
+# libvips and OpenCV decide likewise
+_UNMARKED = (
+    "its CMYK is taken as stored with 0 for full ink, as other programs take it; if it looks like a negative (one out "
+    "of a PDF may), convert it to RGB"
+)
 _JPEG_HEAD = 2**24  # bytes that hold all that stands before the pixels
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
 
@@ -132,6 +138,8 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
         told = image  # by what it was opened: what is converted forgets
+        if image.mode == "CMYK" and image_format == "JPEG" and "adobe" not in image.info:
+            notes.append(_UNMARKED)
         if image.mode in ("CMYK", "LAB"):
             image, profile = to_srgb(image, profile), None
         if image_format == "HEIF" and deep > 8:

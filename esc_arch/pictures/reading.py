@@ -9,8 +9,12 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import BinaryIO, cast
+
+from PIL import Image
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.decoding import read_with_pillow
@@ -20,6 +24,7 @@ from esc_arch.pictures.png import read_png
 from esc_arch.pictures.pnm import read_pnm
 
 READ = sorted(set(FORMATS.values()))
+_LIMIT = Lock()  # one picture at a time: Pillow has its limit for the whole process
 _DAMAGED = "it is damaged, or written in a way that is not known"
 _OF_PROGRAMS = (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, UnicodeError, struct.error)
 _INSIDE = re.compile(  # what decoders say where a file is not what they expect
@@ -78,13 +83,28 @@ def _guarded(file: str, opened: Callable[[], BinaryIO], max_pixels: int) -> Pict
             if stream.seek(0, os.SEEK_END) == 0:
                 raise UserError(f"{file} is empty.")
             stream.seek(0)
-            return _read(file, stream, check)
+            return _read(file, stream, max_pixels, check)
     except UserError:
         raise
+    except Image.DecompressionBombError as error:  # of a part that states another size than the whole
+        raise UserError(
+            f"{file} has more pixels than the limit of {max_pixels}; raise it by --max-pixels if you trust the file."
+        ) from error
     except MemoryError as error:
         raise UserError(f"{file} does not fit into memory.") from error
     except Exception as error:  # a damaged file may raise anything at all
         raise UserError(f"{file} cannot be read ({_reason(error)}).") from error
+
+
+@contextmanager
+def _limit_of_pillow(max_pixels: int) -> Iterator[None]:
+    """Make Pillow refuse, what has too many pixels here, and not what it takes for too large itself."""
+    with _LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, cast(int, max_pixels / 2)  # it refuses twice as many
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _reason(error: Exception) -> str:
@@ -95,7 +115,7 @@ def _reason(error: Exception) -> str:
     return _DAMAGED if not words or isinstance(error, _OF_PROGRAMS) or _INSIDE.search(words) else words
 
 
-def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Picture:
+def _read(file: str, stream: BinaryIO, max_pixels: int, check: Callable[[int, int], None]) -> Picture:
     head = stream.read(HEAD)
     kind = sniff(head)
     if kind is None and format_of(file) in NAMELESS:
@@ -109,9 +129,10 @@ def _read(file: str, stream: BinaryIO, check: Callable[[int, int], None]) -> Pic
         return read_png(file, stream.read(), check)
     if kind == "PPM":
         return read_pnm(file, stream.read(), check)
-    if kind == "TIFF":
-        from esc_arch.pictures.tiff import read_tiff  # which brings a library of its own
+    with _limit_of_pillow(max_pixels):
+        if kind == "TIFF":
+            from esc_arch.pictures.tiff import read_tiff  # which brings a library of its own
 
-        return read_tiff(file, stream, check)
-    # from memory: a damaged file may ask for more bytes than there are, and a file would make room for them first
-    return read_with_pillow(file, io.BytesIO(stream.read()), kind, check)
+            return read_tiff(file, stream, check)
+        # from memory: a damaged file may ask for more bytes than there are, and a file would make room for them first
+        return read_with_pillow(file, io.BytesIO(stream.read()), kind, check)
