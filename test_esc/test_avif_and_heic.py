@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from odd_pictures import saved, turned
+from odd_pictures import box, saved, turned
 from PIL import Image, features
 
 from esc_arch.pictures.items import main_properties
@@ -35,10 +35,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     elif not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     return name
-
-
-def box(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), name) + content
 
 
 def boxes(data: bytes) -> Iterator[Property]:

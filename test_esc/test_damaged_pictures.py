@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from odd_pictures import FAMILIES, exif_of, saved
+from odd_families import FAMILIES
+from odd_pictures import exif_of, saved
 from PIL import Image, features
 
 from esc_arch.common.errors import UserError

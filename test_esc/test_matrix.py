@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from odd_pictures import FAMILIES, Odd, visible
+from odd_families import FAMILIES
+from odd_pictures import Odd, visible
 from torch import nn
 
 from esc_arch.common.errors import UserError

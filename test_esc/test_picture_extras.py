@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from odd_pictures import saved
+from odd_pictures import box, saved
 from PIL import Image
 
 from esc_arch.common.errors import UserError
@@ -21,10 +21,6 @@ from esc_arch.pictures.reading import read_picture
 LIMIT = 10**6
 RNG = np.random.default_rng(0)
 BLOCKS = np.kron(RNG.integers(0, 256, (4, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-
-
-def box(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), name) + content
 
 
 def exif() -> Image.Exif:

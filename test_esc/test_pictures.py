@@ -24,6 +24,7 @@ LIMIT = 10**6
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_PROFILE = fit_profile(np.zeros((1, 1, 1), np.uint8), PROFILE)[1]
 RNG = np.random.default_rng(0)
+OF_ONE_SIZE = {"sizes": [(16, 16)]}  # of an icon; other formats do not heed it
 
 
 def pixels(channels: int, dtype: str = "uint8", height: int = 12, width: int = 9) -> np.ndarray[Any, Any]:
@@ -185,7 +186,7 @@ def test_the_limit_is_the_one_that_was_given(tmp_path: Path, suffix: str, monkey
     file = save(
         tmp_path / f"a{suffix}",
         Image.new("RGB", (16, 16), "red"),
-        **({"sizes": [(16, 16)]} if suffix == ".ico" else {}),
+        **OF_ONE_SIZE,
     )
     assert read_picture(file, 256).pixels.shape[:2] == (16, 16)
     assert Image.MAX_IMAGE_PIXELS == 10
@@ -197,9 +198,7 @@ def test_the_limit_is_the_one_that_was_given(tmp_path: Path, suffix: str, monkey
 @pytest.mark.parametrize("suffix", [".gif", ".ico"])
 def test_parts_that_are_larger_than_the_file_says(tmp_path: Path, suffix: str) -> None:
     image = Image.new("RGB", (16, 16), "red")
-    data = bytearray(
-        Path(save(tmp_path / f"a{suffix}", image, **({"sizes": [(16, 16)]} if suffix == ".ico" else {}))).read_bytes()
-    )
+    data = bytearray(Path(save(tmp_path / f"a{suffix}", image, **OF_ONE_SIZE)).read_bytes())
     if suffix == ".gif":
         data[6:10] = struct.pack("<HH", 4, 4)
     else:

@@ -427,9 +427,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "FRAMES", 6)
 
 
-def test_stopped_in_between_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
-    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
-    make(source, EVEN)
+def stop_in_between(source: Path, target: Path) -> None:
+    """Enlarge nine frames of a video, then be stopped as by Ctrl-C."""
     network = Repeat()
 
     def stop() -> None:
@@ -439,6 +438,12 @@ def test_stopped_in_between_it_goes_on(tmp_path: Path, short: None, capsys: pyte
     network.before = stop
     with pytest.raises(KeyboardInterrupt):
         enlarge(source, target, network)
+
+
+def test_stopped_in_between_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    make(source, EVEN)
+    stop_in_between(source, target)
     assert not target.exists()
     again = Repeat()
     summary = enlarge(source, target, again)
@@ -455,15 +460,7 @@ def test_stopped_in_between_it_goes_on(tmp_path: Path, short: None, capsys: pyte
 def test_other_settings_start_anew(tmp_path: Path, short: None, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "a.mp4", tmp_path / "b.mp4"
     make(source, EVEN, sound=False)
-    network = Repeat()
-
-    def stop() -> None:
-        if network.calls == 9:
-            raise KeyboardInterrupt
-
-    network.before = stop
-    with pytest.raises(KeyboardInterrupt):
-        enlarge(source, target, network)
+    stop_in_between(source, target)
     again = Repeat()
     (tmp_path / "b.mp4.parts/mine.txt").write_text("of somebody else")
     enlarge(source, target, again, crf=2)
