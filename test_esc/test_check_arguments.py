@@ -114,3 +114,51 @@ def test_arguments_of_load(tmp_path: Any, argument: str, value: Any, says: str) 
 def test_no_channels(network: str) -> None:
     with pytest.raises(UserError, match="dim must be positive, got -1"):
         build_checked({"type": network, "dim": -1}, "network_g")
+
+
+SWIN = {"upscale": 2, "img_size": 16, "window_size": 8, "depths": [1], "embed_dim": 16, "num_heads": [2]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "value"),
+    [
+        ("ESC", "dim", 10**9),
+        ("ESC", "dim", 2**70),
+        ("ESC", "exp_ratio", 1e30),
+        ("ESC", "exp_ratio", 1e300),
+        ("ESC", "n_blocks", 10**9),
+        ("ESC", "conv_blocks", 10**6),
+        ("ESC", "window_size", 10**9),
+        ("ESCFP", "upscaling_factor", 10**6),
+        ("ESCRealM", "pdim", 10**9),
+        ("ESCRIB", "rank", 10**9),
+        ("HiT_SRF", "depths", [2] * 50_000),
+        ("HiT_SRF", "embed_dim", 10**9),
+        ("SwinIR", "embed_dim", 10**9),
+        ("SwinIR", "depths", [2] * 50_000),
+        ("SwinIR", "mlp_ratio", 1e30),
+        ("RRDBNet", "num_block", 10**9),
+        ("UNetDiscriminatorSN", "num_feat", 10**9),
+    ],
+)
+def test_what_no_machine_can_hold(monkeypatch: pytest.MonkeyPatch, kind: str, argument: str, value: Any) -> None:
+    monkeypatch.setattr("esc_arch.checks.affordable.MOST_PARTS", 2000)
+    base: dict[str, Any] = {}
+    if kind.startswith("ESC"):
+        base = {**TINY, "kernel_size": 5, "upscaling_factor": 2, "attn_type": "RIB" if kind == "ESCRIB" else "auto"}
+    elif kind == "HiT_SRF":
+        base = {"depths": [1], "num_heads": [1], "embed_dim": 16}
+    elif kind == "SwinIR":
+        base = SWIN
+    elif kind in ("RRDBNet", "UNetDiscriminatorSN"):
+        base = {"num_in_ch": 3, **({"num_out_ch": 3} if kind == "RRDBNet" else {})}
+    given = {**base, argument: value}
+    if argument == "depths":
+        given["num_heads"] = [1] * len(value)
+    with pytest.raises(UserError) as caught:
+        build_checked({"type": kind, **given}, "network_g")
+    sentence = str(caught.value)
+    assert sentence.startswith(f"network_g: {kind} cannot be built: ")
+    size = f"a list of {len(value):g} values" if isinstance(value, list) else f"{value:g}"
+    named = [f"(the largest is {name}, {size})." for name in (argument, "num_heads")]
+    assert sentence.endswith(tuple(named)) or f"{argument} must " in sentence, sentence

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from esc_arch.checks.affordable import TooLargeError, advice, build_affordable, is_absurd
 from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import check_registered
 from esc_arch.common.errors import UserError, first_line
@@ -28,7 +29,7 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
         the network.
 
     Raises:
-        UserError: the type is unknown, or an argument is unknown, missing or out of range.
+        UserError: the type is unknown, or an argument is unknown, missing, out of range or too large for the machine.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -38,7 +39,16 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
     factory = ARCH_REGISTRY.get(name)
     check_arguments(arguments, factory, where, takes=str(name))
     try:
-        return factory(**arguments)
+        return build_affordable(factory, arguments)
+    except TooLargeError as error:
+        raise UserError(f"{where}: {name} cannot be built: {error}; {advice(arguments)}.") from error
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:  # the last where torch takes no such number
+        if isinstance(error, RuntimeError | TypeError) and not is_absurd(arguments):
+            raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
+        raise UserError(
+            f"{where}: {name} cannot be built: it needs more memory than there is, or numbers of more digits; "
+            f"{advice(arguments)}."
+        ) from error
     except (ImportError, *FAULTS) as error:
         raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
 

@@ -54,6 +54,14 @@ def describe(device: str, threads: int | None) -> dict[str, Any]:
     }
 
 
+def memory_of_machine() -> int:
+    """Return the bytes of memory that the machine has; where that cannot be known, more than any has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 2**44
+
+
 def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as lines:

@@ -1,0 +1,113 @@
+"""Tells of arguments of networks that are of the right kind, and far too large, before memory is taken for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from numbers import Real
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as hooks
+
+from esc_arch.common.machine import memory_of_machine
+from esc_arch.weights.blueprint import blueprint
+
+BYTES = 4  # of a number in single precision
+MOST_PARTS = 50_000  # of a network; the largest here has some thousands
+LARGE = 4096  # above this no side, number of channels or of layers is in any network
+
+
+class TooLargeError(Exception):
+    """Ends a constructor; the message lacks which network it is."""
+
+
+def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network, at first without numbers, and no further than a machine can hold it.
+
+    Args:
+        factory: the class of the network, or a function that builds it.
+        arguments: of the network, of the right kinds.
+
+    Returns:
+        the network.
+
+    Raises:
+        TooLargeError: its weights need more memory than the machine has, or it has more parts than can be built.
+        Exception: what the constructor raises.
+    """
+    with suppress(_UnfitError), _counted():
+        try:
+            blueprint(factory, dict(arguments))  # type: ignore[arg-type]
+        except TooLargeError:
+            raise
+        except Exception as error:  # of any kind: what cannot be built without numbers may be built with them
+            raise _UnfitError from error
+    with _counted():
+        return factory(**arguments)
+
+
+class _UnfitError(Exception):
+    """Ends a constructor that cannot do without numbers."""
+
+
+def advice(arguments: Mapping[str, Any]) -> str:
+    """Name the argument that is most likely too large, and say what to do."""
+    name, size, is_list = max(_sizes(arguments), key=lambda found: found[1], default=("", 0.0, False))
+    if not name:
+        return "choose smaller arguments"
+    shown = f"a list of {size:g} values" if is_list else f"{size:g}"
+    return f"choose smaller arguments (the largest is {name}, {shown})"
+
+
+def is_absurd(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether an argument is larger than any network has it."""
+    return any(size > LARGE for _, size, _ in _sizes(arguments))
+
+
+def _sizes(arguments: Mapping[str, Any]) -> Iterator[tuple[str, float, bool]]:
+    """Give names of numbers and lists, their size, and whether it is that of a list."""
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            yield from _sizes(value)
+        elif isinstance(value, list | tuple):
+            yield name, float(len(value)), True
+            yield from ((name, _size(item), False) for item in value if _is_number(item))
+        elif _is_number(value):
+            yield name, _size(value), False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _size(number: Any) -> float:
+    return float(min(abs(number), 10**308))  # there are whole numbers that no float holds
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Count what modules are given, and end their construction where it is too much."""
+    most, taken, parts = memory_of_machine(), 0, 0
+
+    def count(_module: nn.Module, _name: str, given: Any) -> None:
+        nonlocal taken, parts
+        parts += 1
+        if parts > MOST_PARTS:
+            raise TooLargeError(f"it has more than {MOST_PARTS} parts")
+        if not isinstance(given, nn.Module) and given is not None:
+            taken += given.numel() * BYTES
+        if taken > most:
+            gigabytes = f"{taken / 2**30:.0f} GiB and more"
+            raise TooLargeError(f"its weights need {gigabytes}, and this machine has {most / 2**30:.0f}")
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+        hooks.register_module_module_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
