@@ -13,6 +13,9 @@ from odd_pictures import saved
 from PIL import Image
 from test_endings import encoded, noise, read
 
+from esc_arch.common.errors import UserError
+from esc_arch.pictures.reading import read_picture_in_memory
+
 
 @pytest.mark.parametrize(
     ("image_format", "name", "modes"),
@@ -57,6 +60,106 @@ def test_sixteenth_bit_of_tga(declared: int, opaque: str) -> None:
     assert np.abs(found[..., :3] / 255 - colours / 31).max() <= 0.01
     if declared:
         np.testing.assert_array_equal(found[..., 3], np.where(seen, 255, 0))
+
+
+@pytest.mark.parametrize("bits", [15, 16])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_fifteen_bits_of_tga(bits: int, mapped: bool) -> None:
+    colours = noise(5, 6, 3) >> 3
+    packed = colours.astype("<u2") @ np.array([1 << 10, 1 << 5, 1], "<u2") | noise(5, 6).astype("<u2") << 15
+    if mapped:
+        head = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 30, bits, 0, 0, 6, 5, 8, 0x20)
+        stored = packed.astype("<u2").tobytes() + bytes(range(30))
+    else:
+        head = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 6, 5, bits, 0x20)
+        stored = packed.astype("<u2").tobytes()
+    found = read(head + stored, "a.tga").pixels
+    assert found.shape == (5, 6, 3)
+    assert np.abs(found / 255 - colours / 31).max() <= 0.01
+
+
+def runs(row: Any, ended: bool) -> bytes:
+    """A row of SGI in runs and in parts as they are, with an end mark or without."""
+    parts: list[Any] = []
+    for start in range(0, len(row), 4):
+        part = row[start : start + 4]
+        same = (part == part[0]).all()
+        parts += [len(part), part[0]] if same else [0x80 | len(part), *part]
+    return np.array([*parts, *([0] if ended else [])], row.dtype).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["u1", ">u2"])
+@pytest.mark.parametrize("planes", [1, 3, 4])
+@pytest.mark.parametrize("packed", ["no", "ended", "open"])
+def test_sgi(kind: str, planes: int, packed: str) -> None:
+    """Two bytes a channel are kept; a row of runs needs no end mark, and may have one."""
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, (6, 11, planes)).astype(kind)
+    pixels[2:4, 4:8] = 9
+    rows = np.moveaxis(pixels[::-1], 2, 0).reshape(-1, 11)
+    size = pixels.dtype.itemsize
+    dimensions = 3 if planes > 1 or packed == "open" else 2  # some writers have three of grey, too
+    head = struct.pack(">HBBHHHHII", 0x01DA, packed != "no", size, dimensions, 11, 6, planes, 0, 255).ljust(512, b"\0")
+    if packed == "no":
+        data = head[:4] + struct.pack(">H", 3 if planes > 1 else 2) + head[6:] + rows.tobytes()
+    else:
+        stored = [runs(row, packed == "ended") for row in rows]
+        starts = np.cumsum([len(head) + 8 * len(rows), *map(len, stored)])[:-1]
+        data = head + struct.pack(f">{len(rows)}I", *starts) + struct.pack(f">{len(rows)}I", *map(len, stored))
+        data += b"".join(stored)
+        with pytest.raises(UserError, match="a part of the picture is missing"):
+            read(data[: -size * 2])
+        with pytest.raises(UserError, match="more than the limit"):  # whose rows may all be the same few bytes
+            read_picture_in_memory("a", data[:6] + struct.pack(">HH", 60_000, 60_000) + data[10:], 10**6)
+    found = read(data)
+    assert found.pixels.dtype == pixels.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(found.pixels, pixels)
+    assert not found.notes
+
+
+@pytest.mark.parametrize(("bits", "planes"), [(1, 3), (1, 4), (4, 1)])
+@pytest.mark.parametrize("width", [8, 13])
+def test_sixteen_colours_of_pcx(bits: int, planes: int, width: int) -> None:
+    palette, places = noise(16, 3), noise(7, width) & (7 if planes == 3 else 15)
+    digits = (places[:, None] >> np.arange(4)[:, None]) & 1
+    if planes == 1:
+        lines = np.packbits(digits[:, ::-1].transpose(0, 2, 1).reshape(7, 1, -1), axis=2)
+    else:
+        lines = np.packbits(digits[:, :planes], axis=2)
+    lines = np.pad(lines, ((0, 0), (0, 0), (0, lines.shape[2] % 2)))
+    stored = re.sub(rb"(.)\1{0,62}", lambda run: bytes([0xC0 | len(run[0])]) + run[1], lines.tobytes(), flags=re.DOTALL)
+    head = struct.pack("<BBBBHHHHHH", 10, 5, 1, bits, 0, 0, width - 1, 6, 72, 72) + palette.tobytes()
+    head += struct.pack("<BBHH", 0, planes, lines.shape[2], 1).ljust(64, b"\0")
+    np.testing.assert_array_equal(read(head + stored).pixels, palette[places])
+
+
+@pytest.mark.parametrize("fields", [(10, 10, 10, 2), (10, 10, 10, 0), (8, 8, 8, 8), (11, 11, 10, 0), (4, 4, 4, 4)])
+@pytest.mark.parametrize("order", ["RGBA", "BGRA", "GRBA"])
+@pytest.mark.parametrize("upwards", [True, False])
+def test_fields_of_bmp(fields: tuple[int, ...], order: str, upwards: bool) -> None:
+    """Fields of any width in any order: each is stretched to 8 bits, and a loss is told."""
+    bits = 16 if sum(fields) == 16 else 32
+    values = np.stack([np.random.default_rng(n).integers(0, 2**wide, (5, 7)) for n, wide in enumerate(fields)], axis=2)
+    masks, packed, shift = [0, 0, 0, 0], np.zeros((5, 7), np.int64), 0
+    for name in order:
+        index = "RGBA".index(name)
+        masks[index] = (2 ** fields[index] - 1) << shift
+        packed |= values[..., index] << shift
+        shift += fields[index]
+    rows = packed[::-1] if upwards else packed
+    stored = b"".join((line := row.astype(f"<u{bits // 8}").tobytes()) + bytes(-len(line) % 4) for row in rows)
+    head = struct.pack("<IiiHHIIiiII", 108, 7, 5 if upwards else -5, 1, bits, 3, len(stored), 3780, 1890, 0, 0)
+    head += struct.pack("<4I", *masks).ljust(68, b"\0")
+    data = b"BM" + struct.pack("<IHHI", 14 + len(head) + len(stored), 0, 0, 14 + len(head)) + head + stored
+    found = read(data)
+    kept = 4 if fields[3] else 3
+    assert found.pixels.shape == (5, 7, kept)
+    most = np.array([2**wide - 1 for wide in fields[:kept]])
+    assert np.abs(found.pixels / 255 - values[..., :kept] / most).max() <= 0.5 / 255 + 1e-9
+    assert bool(found.notes) == (max(fields) > 8)
+    assert found.resolution is not None
+    assert found.resolution.x == pytest.approx(2 * found.resolution.y)
+    with pytest.raises(UserError, match="a part of the picture is missing"):
+        read(data[:-4])
 
 
 def test_sixteenth_bit_of_a_colour_map() -> None:

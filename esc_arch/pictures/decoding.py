@@ -29,10 +29,11 @@ from esc_arch.pictures.metadata import (
     without_resolution,
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
-from esc_arch.pictures.older import is_deep_sgi, mend
+from esc_arch.pictures.older import mend
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
 from esc_arch.pictures.ranges import stretch_whole
+from esc_arch.pictures.rewriting import REWRITTEN, made_known
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
@@ -95,8 +96,11 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
     if image_format == "JPEG" and (kind := _kind_of_jpeg(stream.read(_JPEG_HEAD))):
         raise UserError(f"{file} is {kind}, which is not read; make a PNG of it, or leave it out.")
     stream.seek(0)
+    notes: list[str] = []
     if image_format == "WEBP":
         stream = io.BytesIO(with_true_length(stream.read()))
+    elif image_format in REWRITTEN:
+        stream = io.BytesIO(made_known(stream.read(), image_format, check, notes))
     with open_image(file, stream, image_format) as image:
         check(image.width, image.height)
         frames = getattr(image, "n_frames", 1)
@@ -120,11 +124,10 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
                 raise UserError(f"{file} is an animation; enlarge its frames one by one.")
         elif image_format == "AVIF":
             deep = bits_stored([*properties, *below])
-        elif image_format == "SGI":
-            deep = 16 if is_deep_sgi(data) else 8
         opened = image
         image = load_whole(opened, data, lambda whole: open_image(file, io.BytesIO(whole), image_format))
-        notes = ["its end is missing; all of the picture is there"] if image is not opened else []
+        if image is not opened:
+            notes.append("its end is missing; all of the picture is there")
         exif = load_exif(image.info.get("exif") or beside.exif)
         xmp = image.info.get("xmp") or beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""

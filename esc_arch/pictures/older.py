@@ -12,6 +12,7 @@ from esc_arch.pictures.picture import Pixels
 _BMP_HEADER = 14  # bytes
 _SUN_HEADER, _SUN_PACKED, _SUN_RGB = 32, 2, 3  # bytes; types of file
 _TGA_MAP, _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 1, 7, 16, 17  # bytes of the header
+_SGI_SIZE, _SGI_HEADER = 3, 512  # byte that holds the bytes of a channel; bytes before the pixels
 _RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _GIF_SCREEN, _GIF_EXTENSION, _GIF_FRAME = 13, 0x21, 0x2C  # bytes of header and screen; what blocks begin with
 
@@ -20,10 +21,13 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
     """Put right what Pillow has decoded.
 
     Args:
-        data: the file.
+        data: the file, as `esc_arch.pictures.rewriting.made_known` leaves it.
         image_format: as in `esc_arch.pictures.formats.FORMATS`, or "DIB".
         pixels: (H, W, C) uint8.
         notes: gets a sentence where something was decided that might be missed.
+
+    Returns:
+        (H, W, 1 to 4), uint8 or uint16.
 
     Raises:
         ValueError: the file is damaged.
@@ -32,6 +36,8 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
         return 255 - pixels
     if image_format == "SUN" and data[12:16] == b"\0\0\0\x20":
         return _sun_of_32_bits(data, notes)
+    if image_format == "SGI" and data[_SGI_SIZE] == 2:
+        return _deep_sgi(data, pixels.shape)
     if image_format == "GIF":
         return _with_margin(data, pixels)
     if image_format == "ICO" and pixels.shape[2] == 4 and not pixels[..., 3].any():  # nobody draws nothing
@@ -45,11 +51,6 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
             first = int.from_bytes(data[10:14], "little")
             _note_fourth_byte(data[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4], notes)
     return pixels
-
-
-def is_deep_sgi(data: bytes) -> bool:
-    """Tell whether an SGI has two bytes a channel, of which Pillow keeps one."""
-    return data[:2] == b"\x01\xda" and data[3:4] == b"\2"
 
 
 def _note_fourth_byte(fourth: bytes, notes: list[str]) -> None:
@@ -85,6 +86,13 @@ def _sun_of_32_bits(data: bytes, notes: list[str]) -> Pixels:
     parts = np.frombuffer(stored, np.uint8, 4 * width * height).reshape(height, width, 4)
     _note_fourth_byte(parts[..., 0].tobytes(), notes)
     return parts[..., [1, 2, 3] if kind == _SUN_RGB else [3, 2, 1]]
+
+
+def _deep_sgi(data: bytes, shape: tuple[int, ...]) -> Pixels:
+    """Decode two bytes a channel, of which Pillow keeps one: planes apart, from the lowest row to the highest."""
+    height, width, channels = shape
+    stored = np.frombuffer(data, ">u2", height * width * channels, _SGI_HEADER).reshape(channels, height, width)
+    return stored[:, ::-1].transpose(1, 2, 0).astype(np.uint16)
 
 
 def _with_margin(data: bytes, pixels: Pixels) -> Pixels:

@@ -1,0 +1,134 @@
+"""Older formats in ways of writing that Pillow does not take, rewritten in one that it does."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from esc_arch.pictures.picture import Pixels
+
+REWRITTEN = ("BMP", "PCX", "SGI", "TGA")
+_TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 7, 16, 17  # bytes of the header
+_SGI_HEADER, _SGI_PACKED = 512, 1  # bytes; storage
+_PCX_HEADER, _PCX_PALETTE, _PCX_RUN = 128, slice(16, 64), re.compile(rb"([\xc0-\xff])(.)", re.DOTALL)
+_PCX_SIXTEEN = ((4, 1), (1, 3))  # bits and planes of up to 16 colours
+_BMP_FIELDS, _BMP_MASKS, _BMP_WITH_ALPHA = 3, 54, 56  # compression; byte where masks begin; least bytes of the header
+_BGRA = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # masks of red, green, blue, alpha
+
+
+def made_known(data: bytes, image_format: str, check: Callable[[int, int], None], notes: list[str]) -> bytes:
+    """Rewrite what Pillow does not take: other files are returned as they are.
+
+    Args:
+        data: the file.
+        image_format: one of `REWRITTEN`.
+        check: called with the width and the height of what is unpacked; raises where there are too many pixels.
+        notes: gets a sentence where something of the picture is lost.
+
+    Raises:
+        UserError: by `check`.
+        ValueError: a part of the picture is missing.
+        struct.error, IndexError: a part of the header is.
+    """
+    if image_format == "TGA":
+        return _tga_of_16_bits(data)
+    if image_format == "SGI" and data[2] == _SGI_PACKED:
+        return _unpacked_sgi(data, check)
+    if image_format == "PCX" and (data[3], data[65]) in _PCX_SIXTEEN:
+        return _pcx_of_8_bits(data, check)
+    if image_format == "BMP" and data[14] >= 40 and int.from_bytes(data[30:34], "little") == _BMP_FIELDS:
+        return _bmp_of_bytes(data, notes)
+    return data
+
+
+def _tga_of_16_bits(data: bytes) -> bytes:
+    """15 bits lie in 16, of which the highest says nothing."""
+    header = bytearray(data[: _TGA_ALPHA + 1])
+    if header[_TGA_MAP_BITS] == 15:
+        header[_TGA_MAP_BITS] = 16
+    if header[_TGA_BITS] == 15:
+        header[_TGA_BITS] = 16
+        header[_TGA_ALPHA] &= 0xF0
+    return bytes(header) + data[len(header) :]
+
+
+def _unpacked_sgi(data: bytes, check: Callable[[int, int], None]) -> bytes:
+    """Unpack run lengths, with an end mark in each row or without (Haeberli, The SGI Image File Format, 1.0)."""
+    size, dimensions, width, height, planes = struct.unpack_from(">BHHHH", data, 3)
+    height, planes = (height if dimensions > 1 else 1), (planes if dimensions > 2 else 1)
+    check(width, height)
+    if planes > len("RGBA"):
+        return data
+    kind = np.dtype(f">u{size}")
+    rows = height * planes
+    starts, lengths = (struct.unpack_from(f">{rows}I", data, _SGI_HEADER + 4 * rows * part) for part in (0, 1))
+    unpacked = bytearray()
+    for start, length in zip(starts, lengths, strict=True):
+        stored = np.frombuffer(data[start : start + length // size * size], kind)
+        unpacked += _sgi_row(stored, width).tobytes()
+    header = struct.pack(">BBHHHH", 0, size, 2 if planes == 1 else 3, width, height, planes)
+    return data[:2] + header + data[2 + len(header) : _SGI_HEADER] + bytes(unpacked)
+
+
+def _sgi_row(stored: Pixels, width: int) -> Pixels:
+    row, filled, position = np.empty(width, stored.dtype), 0, 0
+    while filled < width:
+        head = int(stored[position]) if position < len(stored) else 0
+        count = min(head & 0x7F, width - filled)
+        part = stored[position + 1 : position + 1 + (count if head & 0x80 else 1)]
+        if not count or len(part) < (count if head & 0x80 else 1):
+            raise ValueError("a part of the picture is missing")
+        row[filled : filled + count] = part
+        filled += count
+        position += 1 + len(part)
+    return row
+
+
+def _pcx_of_8_bits(data: bytes, check: Callable[[int, int], None]) -> bytes:
+    """Make a byte of what 16 colours at most are stored in, with the palette of the header."""
+    bits, (left, top, right, bottom), planes = data[3], struct.unpack_from("<4H", data, 4), data[65]
+    (line,) = struct.unpack_from("<H", data, 66)
+    width, height = right - left + 1, bottom - top + 1
+    check(width, height)
+    stored = _PCX_RUN.sub(lambda run: run[2] * (run[1][0] & 0x3F), data[_PCX_HEADER:])
+    if width < 1 or height < 1 or line * 8 < width * bits or len(stored) < height * planes * line:
+        raise ValueError("a part of the picture is missing")
+    rows = np.frombuffer(stored, np.uint8, height * planes * line).reshape(height, planes, line)
+    digits = np.unpackbits(rows, axis=2)
+    if planes > 1:
+        places = (digits[..., :width] << np.arange(planes, dtype=np.uint8)[:, None]).sum(axis=1, dtype=np.uint8)
+    else:
+        places = digits.reshape(height, -1, bits) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.uint8))
+    padded = np.zeros((height, width + width % 2), np.uint8)
+    padded[:, :width] = places[:, :width]
+    header = bytearray(data[:_PCX_HEADER])
+    header[1:4], header[65:68] = b"\5\1\x08", struct.pack("<BH", 1, padded.shape[1])
+    return bytes(header) + padded.tobytes() + b"\x0c" + data[_PCX_PALETTE].ljust(768, b"\0")
+
+
+def _bmp_of_bytes(data: bytes, notes: list[str]) -> bytes:
+    """Make a byte of each field of bits of a pixel, wherever it lies; the new pixels are put behind the file."""
+    first, size, width, height, _, bits = struct.unpack_from("<IIiiHH", data, 10)
+    masks = struct.unpack_from("<4I" if size >= _BMP_WITH_ALPHA else "<3I", data, _BMP_MASKS)
+    line = (width * bits + 31) // 32 * 4
+    if bits not in (16, 32) or width < 1 or not height or len(data) < first + line * abs(height):
+        raise ValueError("it is damaged, or a part of the picture is missing")
+    rows = np.frombuffer(data, np.uint8, line * abs(height), first).reshape(abs(height), line)
+    values = np.ascontiguousarray(rows[:, : width * bits // 8]).view(f"<u{bits // 8}").astype(np.uint32)
+    pixels = np.zeros((abs(height), width, 4), np.uint8)
+    for mask, channel in zip(masks, (2, 1, 0, 3), strict=False):
+        if mask:
+            lowest = (mask & -mask).bit_length() - 1
+            most = mask >> lowest
+            pixels[..., channel] = ((values >> lowest & most).astype(np.uint64) * 255 + most // 2) // most
+    if (deepest := max(mask.bit_count() for mask in masks)) > 8:
+        notes.append(f"its {deepest} bits are reduced to 8")
+    known = bytearray(data)
+    struct.pack_into("<I", known, 10, len(data))
+    struct.pack_into("<H", known, 28, 32)
+    alpha = _BGRA[3:] if any(masks[3:]) else (0,)
+    struct.pack_into(f"<{len(masks)}I", known, _BMP_MASKS, *(*_BGRA[:3], *alpha)[: len(masks)])
+    return bytes(known) + pixels.tobytes()
