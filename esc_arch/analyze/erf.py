@@ -14,6 +14,7 @@ import torch
 from esc_arch.analyze import style
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Photograph, central, to_tensor
+from esc_arch.analyze.places import require_sides
 from esc_arch.analyze.result import Job, Result, Step
 from esc_arch.common.errors import UserError
 
@@ -35,15 +36,12 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
     Raises:
         UserError: pictures are too small, or of different sizes, so that they cannot be averaged.
     """
+    require_sides(photographs, subjects, args.side, SMALLEST)
     for subject in subjects:
         sizes = {}
         for photograph in photographs:
             height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
             sizes[height, width] = photograph.name
-            if min(height, width) < SMALLEST:
-                raise UserError(
-                    f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger picture or --side."
-                )
         if len(sizes) > 1:
             several = ", ".join(f"{name} {width} x {height}" for (height, width), name in sizes.items())
             raise UserError(f"--side: the pictures have different LQ sizes ({several}); choose a smaller --side.")

@@ -13,7 +13,7 @@ from esc_arch.analyze import style
 from esc_arch.analyze.attribution import POINTS, Attribution, attribute, diffusion_index, holding
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Box, Photograph, to_tensor
-from esc_arch.analyze.places import box, common_scale, require_inside, surrounding
+from esc_arch.analyze.places import add_place_argument, common_scale, require_inside, surrounding
 from esc_arch.analyze.result import Job, Result, Step
 from esc_arch.common.arguments import positive
 from esc_arch.common.errors import UserError
@@ -30,12 +30,8 @@ SIDE = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this figure can be told."""
-    parser.add_argument(
-        "--window",
-        type=box,
-        metavar="X,Y,W,H",
-        help=f"of the output, in its pixels (the {WINDOW} x {WINDOW} with the strongest edges around the middle)",
-    )
+    default = f"the {WINDOW} x {WINDOW} with the strongest edges around the middle"
+    add_place_argument(parser, "--window", f"of the output, in its pixels ({default})")
     parser.add_argument(
         "--steps", type=positive, default=32, metavar="N", help="gradients along the path (%(default)s)"
     )

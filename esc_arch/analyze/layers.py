@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,13 @@ class Features:
     """
 
     images: list[torch.Tensor] = field(default_factory=list)
+
+
+def add_layers_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the layers by a pattern, see `find_layers`."""
+    parser.add_argument(
+        "--layers", metavar="PATTERN", help="names of modules whose outputs are taken instead of those found"
+    )
 
 
 def find_layers(subject: Subject, pattern: str | None = None) -> list[Layer]:

@@ -1,12 +1,18 @@
-"""Places in pictures, as the command line gives them."""
+"""Places in pictures, as the command line gives them, and whether pictures are large enough."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from esc_arch.analyze.networks import Subject
-from esc_arch.analyze.photographs import Box
+from esc_arch.analyze.photographs import Box, Photograph, central
 from esc_arch.common.errors import UserError
+
+
+def add_place_argument(parser: argparse.ArgumentParser, option: str, told: str) -> None:
+    """Add an option that takes a place in a picture, with what its help tells."""
+    parser.add_argument(option, type=box, metavar="X,Y,W,H", help=told)
 
 
 def box(text: str) -> Box:
@@ -32,6 +38,20 @@ def require_inside(place: Box, width: int, height: int, name: str, option: str, 
             f"{option}: {wide} x {high} pixels at {left},{top} are not within {name}, which has {width} x {height}; "
             "choose another place or picture."
         )
+
+
+def require_sides(photographs: Sequence[Photograph], subjects: Sequence[Subject], side: int, smallest: int) -> None:
+    """Check that what each network sees of each picture, the `side` x `side` LQ pixels in the middle, is large enough.
+
+    Raises:
+        UserError: it has fewer than `smallest` LQ pixels a side.
+    """
+    for photograph in photographs:
+        for subject in subjects:
+            if min(central(photograph.lq(subject.scale), side).shape[:2]) < smallest:
+                raise UserError(
+                    f"{photograph.name} is smaller than {smallest} LQ pixels a side; choose a larger picture or --side."
+                )
 
 
 def common_scale(subjects: list[Subject]) -> int:

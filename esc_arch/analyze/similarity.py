@@ -14,16 +14,16 @@ import torch
 from esc_arch.analyze import style
 from esc_arch.analyze.attention_maps import Cosines, listened
 from esc_arch.analyze.cka import LinearCKA, neighbours
-from esc_arch.analyze.layers import Layer, find_layers, watched, without_padding
+from esc_arch.analyze.layers import Layer, add_layers_argument, find_layers, watched, without_padding
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Photograph, central, to_tensor
+from esc_arch.analyze.places import require_sides
 from esc_arch.analyze.result import Job, Result, Step
-from esc_arch.common.errors import UserError
 
 MODULES = ()
 OF_GRADIENTS = False
 SIDE = 64
-FEWEST = 4  # pixels that CKA needs
+SMALLEST = 2  # LQ pixels of a side: CKA needs four in all
 
 
 class Similarity(NamedTuple):
@@ -46,9 +46,7 @@ class Similarity(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this figure can be told."""
-    parser.add_argument(
-        "--layers", metavar="PATTERN", help="names of modules whose outputs are compared, instead of those found"
-    )
+    add_layers_argument(parser)
 
 
 def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list[Photograph]) -> Job:
@@ -58,13 +56,7 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
         UserError: a network has no layers, or a picture is too small.
     """
     layers = [find_layers(subject, args.layers) for subject in subjects]
-    for photograph in photographs:
-        for subject in subjects:
-            height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
-            if height * width < FEWEST:
-                raise UserError(
-                    f"{photograph.name} is smaller than {FEWEST} LQ pixels; choose a larger picture or --side."
-                )
+    require_sides(photographs, subjects, args.side, SMALLEST)
 
     def run(step: Step) -> Result:
         found = []

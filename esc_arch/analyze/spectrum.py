@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from esc_arch.analyze import style
-from esc_arch.analyze.layers import Layer, find_layers, watched, without_padding
+from esc_arch.analyze.layers import Layer, add_layers_argument, find_layers, watched, without_padding
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Photograph, central, to_tensor
+from esc_arch.analyze.places import require_sides
 from esc_arch.analyze.result import Job, Result, Step
-from esc_arch.common.errors import UserError
 
 MODULES = ()
 OF_GRADIENTS = False
@@ -27,9 +27,7 @@ BINS = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this figure can be told."""
-    parser.add_argument(
-        "--layers", metavar="PATTERN", help="names of modules whose outputs are taken instead of those found"
-    )
+    add_layers_argument(parser)
 
 
 def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list[Photograph]) -> Job:
@@ -39,13 +37,7 @@ def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list
         UserError: a network has no layers, or a picture is too small.
     """
     layers = [find_layers(subject, args.layers) for subject in subjects]
-    for photograph in photographs:
-        for subject in subjects:
-            height, width = central(photograph.lq(subject.scale), args.side).shape[:2]
-            if min(height, width) < SMALLEST:
-                raise UserError(
-                    f"{photograph.name} is smaller than {SMALLEST} LQ pixels a side; choose a larger picture or --side."
-                )
+    require_sides(photographs, subjects, args.side, SMALLEST)
 
     def run(step: Step) -> Result:
         found = []

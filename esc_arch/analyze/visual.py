@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 from esc_arch.analyze import style
 from esc_arch.analyze.networks import Subject
 from esc_arch.analyze.photographs import Array, Box, Photograph, central, to_array, to_tensor
-from esc_arch.analyze.places import box, common_scale, require_inside
+from esc_arch.analyze.places import add_place_argument, common_scale, require_inside
 from esc_arch.analyze.result import Job, Result, Step
 from esc_arch.common.errors import UserError
 
@@ -49,12 +49,8 @@ class Shown(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this figure can be told."""
-    parser.add_argument(
-        "--crop",
-        type=box,
-        metavar="X,Y,W,H",
-        help=f"in GT pixels, of every picture (the {CROP} x {CROP} where the networks differ most)",
-    )
+    default = f"the {CROP} x {CROP} where the networks differ most"
+    add_place_argument(parser, "--crop", f"in GT pixels, of every picture ({default})")
 
 
 def prepare(args: argparse.Namespace, subjects: list[Subject], photographs: list[Photograph]) -> Job:
