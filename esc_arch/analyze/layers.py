@@ -71,8 +71,9 @@ def find_layers(subject: Subject, pattern: str | None = None) -> list[Layer]:
     """Find the layers of a network.
 
     Of ESC and its relatives, each attention and each ConvAttn; of others, the modules of one class that run one
-    behind the other, the innermost of such chains: the transformer blocks of SwinIR, the residual blocks of EDSR. What
-    is looked at is the residual stream behind each.
+    behind the other and make images of one shape, with nothing else as complex between them, the innermost of such
+    chains: the transformer blocks of SwinIR, the residual blocks of EDSR. What is looked at is the residual stream
+    behind each.
 
     Args:
         subject: the network.
@@ -145,8 +146,9 @@ def measured(network: nn.Module) -> Iterator[Sizes]:
         height, width = inputs[0].shape[-2:]
         sizes[height * width] = (height, width)
 
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    handles = [module.register_forward_pre_hook(measure) for module in convolutions]
+    # the whole, too: its convolutions may be functions, as those of networks that merge branches
+    images = [network, *(module for module in network.modules() if isinstance(module, nn.Conv2d))]
+    handles = [module.register_forward_pre_hook(measure) for module in images]
     try:
         yield sizes
     finally:
@@ -160,16 +162,16 @@ def _chained(subject: Subject) -> list[Layer]:
     groups: list[list[str]] = []
     apart: list[list[str]] = []  # of one class, but something is computed between them
     for parent, container in modules.items():
+        children = [f"{parent}.{child}" if parent else child for child, _ in container.named_children()]
+        run = sorted((name for name in children if name in calls), key=lambda name: calls[name].order)
+        composite = [name for name in run if _is_composite(modules[name])]
         classes: dict[type, list[str]] = {}
-        for child, module in container.named_children():
-            name = f"{parent}.{child}" if parent else child
-            if name in calls and _is_composite(module) and _keeps_shape(calls[name], sizes):
-                classes.setdefault(type(module), []).append(name)
+        for name in composite:
+            if _keeps_shape(calls[name], sizes):
+                classes.setdefault(type(modules[name]), []).append(name)
         for names in classes.values():
-            names.sort(key=lambda name: calls[name].order)
-            links = sum(_follows(calls[before], calls[after]) for before, after in pairwise(names))
             if len(names) > 1:
-                (groups if 2 * links >= len(names) - 1 else apart).append(names)
+                (groups if _is_stream(names, composite, calls) else apart).append(names)
     inner = _innermost(groups)
     if not inner and apart:
         largest = max(len(names) for names in apart)
@@ -182,8 +184,39 @@ def _chained(subject: Subject) -> list[Layer]:
                 if isinstance(module, nn.Conv2d) and name in calls and _keeps_shape(calls[name], sizes)
             ]
         ]
+    inner = [_parts(names, modules, calls) for names in inner]
     found = sorted((name for names in inner for name in names), key=lambda name: calls[name].order)
     return [Layer(name, modules[name]) for name in found]
+
+
+def _is_stream(names: list[str], siblings: list[str], calls: dict[str, _Call]) -> bool:
+    """Whether modules repeat each other along one residual stream, rather than being parts of something.
+
+    Args:
+        names: of modules of one class within one other, in the order in which they run.
+        siblings: all that are made of others there, in that order.
+        calls: what went through them.
+    """
+    between = siblings[siblings.index(names[0]) : siblings.index(names[-1]) + 1]
+    links = sum(_follows(calls[before], calls[after]) for before, after in pairwise(names))
+    return between == names and _have_one_shape(names, calls) and 2 * links >= len(names) - 1
+
+
+def _have_one_shape(names: list[str], calls: dict[str, _Call]) -> bool:
+    shapes = {made.shape for name in names if (made := calls[name].made) is not None}
+    return len(shapes) == 1
+
+
+def _parts(names: list[str], modules: dict[str, nn.Module], calls: dict[str, _Call]) -> list[str]:
+    """Put in the place of plain sequences the layers that they are made of, where the stream goes through all."""
+    parts: list[str] = []
+    for name in names:
+        children = [f"{name}.{child}" for child, _ in modules[name].named_children()]
+        is_plain = type(modules[name]) is nn.Sequential and all(_is_composite(modules[child]) for child in children)
+        if not is_plain or not _have_one_shape([name, *children], calls):
+            return names
+        parts += children
+    return parts
 
 
 def _innermost(groups: list[list[str]]) -> list[list[str]]:
