@@ -224,15 +224,21 @@ def run_web(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     web.main([*args, "--port", "0"])
 
 
-def read_analyze(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking into networks takes minutes: the command is understood, and the networks that it names are built."""
+def run_analyze(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figure is made, of a small picture in place of those that the command names, or photographs."""
     pytest.importorskip("matplotlib")
-    from esc_arch.analyze.__main__ import _parse
-    from esc_arch.analyze.networks import read_subjects
+    if args[0] == "lam":
+        pytest.importorskip("captum")
+        args = [*args, "--steps", "2"]
+    from esc_arch.analyze.__main__ import main
+    from esc_arch.analyze.result import SUFFIXES
 
+    side = 80 if "--lq" in args else 64
+    small, out = Path("small.png").resolve(), Path("figures").resolve()
+    Image.fromarray(data.astronaut()[:side, 100 : 100 + side]).save(small)
     monkeypatch.chdir(ROOT)
-    parsed = _parse(args)
-    assert read_subjects(parsed.networks, parsed.weights, parsed.scale)
+    main([*args, "--images", str(small), "--dpi", "50", "-o", str(out)])
+    assert {f"{args[0]}{suffix}" for suffix in SUFFIXES} <= {file.name for file in out.iterdir()}
 
 
 def read_benchmark(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +260,7 @@ MODULES: dict[str, Callable[[Command, pytest.MonkeyPatch], None]] = {
     "esc_arch.upscale": run_upscale,
     "esc_arch.export": run_export,
     "esc_arch.compare": read_compare,
-    "esc_arch.analyze": read_analyze,
+    "esc_arch.analyze": run_analyze,
     "esc_arch.benchmark": read_benchmark,
     "esc_arch.web": run_web,
 }
