@@ -230,6 +230,7 @@ def run_analyze(args: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     if args[0] == "lam":
         pytest.importorskip("captum")
         args = [*args, "--steps", "2"]
+        monkeypatch.setattr("esc_arch.analyze.attribution.SAMPLES", 20)
     from esc_arch.analyze.__main__ import main
     from esc_arch.analyze.result import SUFFIXES
 
