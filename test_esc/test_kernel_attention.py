@@ -93,6 +93,41 @@ def test_what_it_is_not_for() -> None:
 
 
 @needs_kernels
+def test_what_does_not_fit_is_refused() -> None:
+    """Rather than memory beyond the end being read."""
+    qkv, table = images(1, 16, 32, 24), torch.zeros(2, 31 * 31)
+    out, sums = torch.ops.esc_arch.attend(qkv, table, 16, 2, True)
+    for wrong in (
+        (qkv, table, 16, 1, True),
+        (qkv, table, 16, 4, True),
+        (qkv, table[:1], 16, 2, True),
+        (qkv, table[:, :-1], 16, 2, True),
+        (qkv, table.double(), 16, 2, True),
+        (qkv[:, :20], table, 16, 2, True),
+        (qkv, table, 16, 0, True),
+        (qkv, table, 0, 2, True),
+    ):
+        with pytest.raises(RuntimeError, match="esc_arch::attend "):
+            torch.ops.esc_arch.attend(*wrong)
+    gradients = torch.ops.esc_arch.attend_gradients
+    expected = gradients(out, qkv, table, out, sums, 16, 2)
+    for elsewhere in (out.contiguous(), out.flip(1).flip(1)):  # in another layout
+        for actual, value in zip(gradients(elsewhere, qkv, table, elsewhere, sums, 16, 2), expected, strict=True):
+            torch.testing.assert_close(actual, value)
+    for wrong_gradients in (
+        (out, qkv.bfloat16(), table, out, sums, 16, 2),
+        (out.bfloat16(), qkv, table, out, sums, 16, 2),
+        (out, qkv, table, out.bfloat16(), sums, 16, 2),
+        (out, qkv, table, out[:, :4], sums, 16, 2),
+        (out[..., :16], qkv, table, out, sums, 16, 2),
+        (out, qkv, table, out, sums[:1], 16, 2),
+        (out, qkv, table, out, sums, 16, 1),
+    ):
+        with pytest.raises(RuntimeError, match="esc_arch::attend_gradients "):
+            gradients(*wrong_gradients)
+
+
+@needs_kernels
 def test_little_is_stored() -> None:
     qkv, table = images(1, 32, 32, 16).requires_grad_(), torch.randn(2, 31 * 31, requires_grad=True)
     saved: list[int] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import TINY, Watch, randomise, relative_difference
@@ -186,6 +189,69 @@ def test_large_kernel(batch: int, dim: int, pdim: int, height: int, width: int, 
             results.append(out.clone())
             compiled_large_kernel.add_conv_attn(results[-1], x, convolution, kernel)
     assert 0 < relative_difference(*reversed(results)) <= 2 * ROUNDING
+
+
+@needs_bf16
+def test_many_channels_are_left_to_fp32() -> None:
+    """The kernels hold as many as this in a buffer; operators that are called with more refuse."""
+    most = kernels.most_channels_bf16()
+    for channels, hidden in ((most, most), (16, most), (most - 3, most - 1), (16, most + 1), (most + 1, 16)):
+        x, ffn = last(1, channels, 2, 8), randomise(ConvFFN(channels, hidden / channels))
+        assert ffn.dwc.in_channels == hidden
+        inner = ffn.proj.weight, ffn.proj.bias, ffn.dwc.weight, ffn.dwc.bias, ffn.aggr.weight, ffn.aggr.bias
+        with torch.no_grad():
+            expected = compiled_ffn.compiled_ffn(x, nn.Identity(), ffn, *inner[4:])[0]
+            with in_bf16():
+                actual = compiled_ffn.compiled_ffn(x, nn.Identity(), ffn, *inner[4:])[0]
+            if max(channels, hidden) <= most:
+                assert 0 < relative_difference(actual, expected) <= 2 * ROUNDING
+                continue
+            assert torch.equal(actual, expected)
+            out, rest = torch.empty_like(x), kernels.images(1, 0, 2, 8)
+            with pytest.raises(RuntimeError, match=f"conv_ffn in bf16 is for at most {most} channels, got {most + 1}"):
+                torch.ops.esc_arch.conv_ffn(x, None, None, 0.0, *inner, None, out, rest, True)
+
+
+@needs_bf16
+def test_a_large_kernel_of_many_channels_is_refused() -> None:
+    channels = kernels.most_channels_bf16() + 16
+    x, out = last(1, channels, 4, 16), last(1, 1, 4, 16)
+    kernel = transformed(torch.zeros(channels, channels, 3, 3), 4)
+    arguments = out, x, torch.zeros(1, channels, 3, 3), torch.zeros(1, channels, 1, 1), *kernel
+    torch.ops.esc_arch.large_kernel(*arguments, False)
+    with pytest.raises(RuntimeError, match="large_kernel in bf16 is for at most"):
+        torch.ops.esc_arch.large_kernel(*arguments, True)
+
+
+BEYOND = """
+import torch
+from esc_arch.fast.kernels import loading
+library, channels = loading.required(), loading.most_channels_bf16() + 1
+x, weights = torch.zeros(8, channels), torch.zeros(channels * channels)
+memory = torch.empty(library.esc_conv_ffn_workspace(channels, 1, channels, 1))
+pointers = None, None, *[weights.data_ptr()] * 6, x.data_ptr(), None, memory.data_ptr(), x.data_ptr(), None
+print("called", flush=True)
+library.esc_conv_ffn(1, 1, 8, channels, 1, channels, 1, 0.0, *pointers, 1)
+print("returned")
+"""
+
+
+@needs_bf16
+def test_the_library_stops_before_it_writes_beyond_its_buffer() -> None:
+    done = subprocess.run([sys.executable, "-c", BEYOND], capture_output=True, text=True)
+    assert done.stdout == "called\n", done.stderr
+    assert done.returncode < 0
+
+
+@needs_bf16
+@pytest.mark.parametrize(("depth", "heads"), [(18, 1), (5, 2), (64, 1)])
+def test_attention_of_other_heads_is_refused(depth: int, heads: int) -> None:
+    """Whatever the table of biases has."""
+    qkv = last(1, 3 * depth * heads, 16, 16).bfloat16()
+    with pytest.raises(RuntimeError, match=f"even number of channels up to 16, got {heads} heads of {depth}"):
+        torch.ops.esc_arch.attend(qkv, torch.zeros(heads, 31 * 31), 16, heads, False)
+    with pytest.raises(RuntimeError, match="attend needs float32 of the shape"):
+        torch.ops.esc_arch.attend(qkv, torch.zeros(8, 31 * 31), 16, heads, False)
 
 
 def test_gradients_are_those_of_the_definition() -> None:

@@ -18,8 +18,8 @@ def asked_for() -> bool:
 
 def active(*channels: int) -> bool:
     """Tell whether the compiled kernels compute products in bf16, into which so many channels go."""
-    fits = max(channels, default=0) <= kernels.MOST_CHANNELS_BF16
-    return fits and asked_for() and speedups.active().kernels and kernels.has_bf16()
+    asked = asked_for() and speedups.active().kernels and kernels.has_bf16()
+    return asked and max(channels, default=0) <= kernels.most_channels_bf16()
 
 
 def undisturbed() -> bool:

@@ -5,10 +5,9 @@ operators of PyTorch, `torch.ops.esc_arch.*`, so profilers see them, and torch s
 """
 
 from esc_arch.fast.kernels import attention, conv_ffn, large_kernel
-from esc_arch.fast.kernels.loading import MOST_CHANNELS_BF16, available, has_bf16, images, instructions
+from esc_arch.fast.kernels.loading import available, has_bf16, images, instructions, most_channels_bf16
 
 __all__ = [
-    "MOST_CHANNELS_BF16",
     "attention",
     "available",
     "conv_ffn",
@@ -16,4 +15,5 @@ __all__ = [
     "images",
     "instructions",
     "large_kernel",
+    "most_channels_bf16",
 ]

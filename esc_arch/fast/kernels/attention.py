@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from esc_arch.fast.kernels.loading import OPERATORS, has_bf16, images, required
+from esc_arch.fast.kernels.loading import OPERATORS, has_bf16, images, require_shapes, required
 
 WINDOW_MULTIPLE = 16  # sides of windows that the attention is made for
 MOST_DEPTH_BF16 = 16  # channels of a head, an even number, that it is made for in bf16
@@ -40,17 +40,20 @@ def _attend(
         (B, C, H, W), in the dtype of `qkv`, channels last in memory, and the logarithm (base 2) of the sum of every row
         of exponentials (B * H/w * W/w, h, w * w), empty unless asked for.
     """
-    kernels, qkv, table = _ready(qkv, table, window)
+    kernels, qkv, table = _ready("attend", qkv, table, window, heads)
     batch, channels, height, width = qkv.shape
-    out = images(batch, channels // 3, height, width, qkv.dtype)
     tokens, depth, threads = window * window, channels // 3 // heads, torch.get_num_threads()
+    if qkv.dtype == torch.bfloat16 and not fits_bf16(depth):
+        raise RuntimeError(
+            "esc_arch::attend in bf16 is for processors with AVX512_BF16 and heads of an even number of channels up to "
+            f"{MOST_DEPTH_BF16}, got {heads} heads of {depth}."
+        )
+    out = images(batch, channels // 3, height, width, qkv.dtype)
     sums = table.new_empty(batch * height * width // tokens if keep_sums else 0, heads, tokens)
     shape = batch, height, width, window, heads, depth, threads
     if qkv.dtype == torch.bfloat16:
-        attend, memory = (
-            kernels.esc_attend_bf16,
-            torch.empty(threads * kernels.esc_attention_bf16_workspace(window, depth)),
-        )
+        attend = kernels.esc_attend_bf16
+        memory = torch.empty(threads * kernels.esc_attention_bf16_workspace(window, depth))
     else:
         attend, memory = kernels.esc_attend, _workspace(kernels, shape, gradients=False)
     attend(
@@ -74,9 +77,18 @@ def _attend_gradients(
     heads: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the gradients of `qkv` and `table` from that of `out`; arguments as of `_attend`, in float32."""
-    kernels, qkv, table = _ready(qkv, table, window)
-    grad = grad.contiguous(memory_format=torch.channels_last)
+    kernels, qkv, table = _ready("attend_gradients", qkv, table, window, heads)
     batch, channels, height, width = qkv.shape
+    tokens, image = window * window, (batch, channels // 3, height, width)
+    require_shapes(
+        "attend_gradients",
+        (qkv, tuple(qkv.shape)),
+        (grad, image),
+        (out, image),
+        (sums, (batch * height * width // tokens, heads, tokens)),
+    )
+    grad, out = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, out))
+    sums = sums.contiguous()
     grad_qkv = images(*qkv.shape)
     tables = table.new_empty(sums.shape[0], *table.shape)  # one of every window, so that their sum has one order
     shape = batch, height, width, window, heads, channels // 3 // heads, torch.get_num_threads()
@@ -86,16 +98,18 @@ def _attend_gradients(
     return grad_qkv, tables.sum(0)
 
 
-def _ready(qkv: torch.Tensor, table: torch.Tensor, window: int) -> tuple[ctypes.CDLL, torch.Tensor, torch.Tensor]:
+def _ready(
+    operator: str, qkv: torch.Tensor, table: torch.Tensor, window: int, heads: int
+) -> tuple[ctypes.CDLL, torch.Tensor, torch.Tensor]:
     kernels = required()
-    depth = qkv.shape[1] // 3 // len(table)
-    fits = qkv.dtype == torch.float32 or (qkv.dtype == torch.bfloat16 and fits_bf16(depth))
-    fits = fits and table.dtype == torch.float32
-    if not fits or window % WINDOW_MULTIPLE or qkv.shape[2] % window or qkv.shape[3] % window:
+    _, channels, height, width = qkv.shape
+    fits = qkv.dtype in (torch.float32, torch.bfloat16) and heads > 0 and channels % (3 * heads) == 0
+    if not fits or window < 1 or window % WINDOW_MULTIPLE or height % window or width % window:
         raise RuntimeError(
-            f"esc_arch::attend is for float32 and windows that fit the image and are multiples of {WINDOW_MULTIPLE}, "
-            f"got {qkv.dtype}, {table.dtype}, window {window} and {tuple(qkv.shape)}."
+            f"esc_arch::{operator} is for float32, heads of the same size, and windows that fit the image and are "
+            f"multiples of {WINDOW_MULTIPLE}, got {qkv.dtype}, {tuple(qkv.shape)}, {heads} heads and window {window}."
         )
+    require_shapes(operator, (table, (heads, (2 * window - 1) ** 2)))
     return kernels, qkv.contiguous(memory_format=torch.channels_last), table.contiguous()
 
 

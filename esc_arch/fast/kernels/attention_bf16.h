@@ -193,8 +193,7 @@ static void attend_images_bf16(
     const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
     const int pairs = pairs_of_head(images.depth);
     const std::ptrdiff_t size = attention_bf16_workspace(images.side, images.depth);
-    int parts = 1;  // of a head of a window, where there are few of them
-    while (images.windows() * images.heads * parts < 4 * images.threads && n % (2 * parts * LANES) == 0) parts *= 2;
+    const int parts = parts_of_heads(images);
     const std::ptrdiff_t count = images.windows() * images.heads * parts;
     const auto kernel = pairs == 4 ? attend_window<4> : pairs == 6 ? attend_window<6> : attend_window<8>;
 #pragma omp parallel num_threads(images.threads)
@@ -202,21 +201,20 @@ static void attend_images_bf16(
         float *reversed = memory + omp_get_thread_num() * size;
 #pragma omp for schedule(dynamic)
         for (std::ptrdiff_t unit = 0; unit < count; unit++) {
-            const int part = unit % parts, head = unit / parts % images.heads;
-            const std::ptrdiff_t index = unit / parts / images.heads;
-            const Window window = window_of(images, index);
-            const Bf16 *q = qkv + head * images.depth;
+            const Share share = share_of(images, parts, unit);
+            const Window window = window_of(images, share.index);
+            const Bf16 *q = qkv + share.head * images.depth;
             for (int entry = 0; entry < entries; entry++)
-                reversed[entries - 1 - entry] = table[head * entries + entry] * LOG2_E;
+                reversed[entries - 1 - entry] = table[share.head * entries + entry] * LOG2_E;
             kernel(
                 window,
                 q,
                 reversed,
-                part * (n / parts),
-                (part + 1) * (n / parts),
+                share.first,
+                share.last,
                 reinterpret_cast<Pair *>(reversed + 4 * n),
-                out + head * images.depth,
-                sums ? sums + (index * images.heads + head) * n : nullptr
+                out + share.head * images.depth,
+                sums ? sums + (share.index * images.heads + share.head) * n : nullptr
             );
         }
     }

@@ -20,6 +20,25 @@ static Window window_of(const Images &images, std::ptrdiff_t index) {
     };
 }
 
+// A part of the queries of a head of a window.
+struct Share {
+    int head;
+    std::ptrdiff_t index;  // of the window
+    int first, last;  // the queries [first, last), whole blocks of QUERIES and of LANES
+};
+
+// Into how many parts the queries of a head of a window are cut, where there are few of them.
+static int parts_of_heads(const Images &images) {
+    int parts = 1;  // 16 at most, which leave 16 queries to each in the smallest window
+    while (images.windows() * images.heads * parts < 4 * images.threads && parts < 16) parts *= 2;
+    return parts;
+}
+
+static Share share_of(const Images &images, int parts, std::ptrdiff_t unit) {
+    const int part = unit % parts, head = unit / parts % images.heads, size = images.side * images.side / parts;
+    return {head, unit / parts / images.heads, part * size, (part + 1) * size};
+}
+
 static float *copy_table(const float *table, int side, float *to) {
     const int entries = (2 * side - 1) * (2 * side - 1);
     for (int entry = 0; entry < entries; entry++) to[entry] = table[entry] * LOG2_E;
@@ -32,8 +51,7 @@ static void attend_images(
     const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
     const int padded = padded_channels(images.depth), channels = images.heads * images.depth;
     const std::ptrdiff_t size = attention_workspace(images.side, images.depth, false);
-    int parts = 1;  // of a head of a window, where there are few of them
-    while (images.windows() * images.heads * parts < 4 * images.threads && parts < 16) parts *= 2;
+    const int parts = parts_of_heads(images);
     const std::ptrdiff_t count = images.windows() * images.heads * parts;
     const auto kernel = images.side % (2 * LANES) == 0 ? attend<2> : attend<1>;
 #pragma omp parallel num_threads(images.threads)
@@ -42,21 +60,20 @@ static void attend_images(
         float *scores = values + n * padded, *scaled = scores + QUERIES * (pitch(n) + images.depth);
 #pragma omp for schedule(dynamic)
         for (std::ptrdiff_t unit = 0; unit < count; unit++) {
-            const int part = unit % parts, head = unit / parts % images.heads;
-            const std::ptrdiff_t index = unit / parts / images.heads;
-            const Window window = window_of(images, index);
-            const float *q = qkv + head * images.depth;
+            const Share share = share_of(images, parts, unit);
+            const Window window = window_of(images, share.index);
+            const float *q = qkv + share.head * images.depth;
             pack_columns(window, q + channels, keys);
             pack_rows(window, q + 2 * channels, values);
-            const Packed packed{window, copy_table(table + head * entries, images.side, scaled), keys, values};
+            const Packed packed{window, copy_table(table + share.head * entries, images.side, scaled), keys, values};
             kernel(
                 packed,
                 q,
-                part * (n / parts),
-                (part + 1) * (n / parts),
+                share.first,
+                share.last,
                 scores,
-                out + head * images.depth,
-                sums ? sums + (index * images.heads + head) * n : nullptr
+                out + share.head * images.depth,
+                sums ? sums + (share.index * images.heads + share.head) * n : nullptr
             );
         }
     }

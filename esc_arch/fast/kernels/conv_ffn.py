@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from esc_arch.fast.kernels.loading import (
-    MOST_CHANNELS_BF16,
-    OPERATORS,
-    has_bf16,
-    require_images,
-    require_shapes,
-    required,
-)
+from esc_arch.fast.kernels.loading import OPERATORS, require_bf16, require_images, require_shapes, required
 
 NARROWEST = 8  # pixels of the narrowest images, as many as are multiplied at a time or more
 
@@ -81,8 +74,8 @@ def _conv_ffn(
         (out, (batch, channels, height, width)),
         (rest, (batch, results - channels, height, width)),
     )
-    if bf16 and not (has_bf16() and max(channels, hidden) <= MOST_CHANNELS_BF16):
-        raise RuntimeError(f"esc_arch::conv_ffn has no bf16 here, or not for over {MOST_CHANNELS_BF16} channels.")
+    if bf16:
+        require_bf16("conv_ffn", channels, hidden)
     threads = torch.get_num_threads()
     memory = torch.empty(kernels.esc_conv_ffn_workspace(channels, hidden, results, threads))
     weights = scale, shift, weight_in, bias_in, weight_between, bias_between, weight_out, bias_out

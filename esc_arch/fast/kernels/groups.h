@@ -18,22 +18,37 @@ struct Groups {
     int width() const { return count * parts * LANES; }  // the results, and zeros that fill the last group
 };
 
-// Multiplies ROWS rows of `channels` floats, `stride` floats apart, with as many rows of PARTS vectors, a pitch apart,
-// into rows that are `width` floats apart. No biases are zeros.
+// Begins the sums of ROWS rows of PARTS vectors with the biases, or with zeros if there are none.
 template <int ROWS, int PARTS>
-TARGET static void multiply_group(
-    const float *rows, int channels, std::ptrdiff_t stride, const float *weights, std::ptrdiff_t pitch,
+INLINE void begin_sums(const float *biases, Vec (&sums)[ROWS][PARTS]) {
+    UNROLL
+    for (int part = 0; part < PARTS; part++) {
+        const Vec first = biases ? load(biases + part * LANES) : Vec{};
+        UNROLL
+        for (int i = 0; i < ROWS; i++) sums[i][part] = first;
+    }
+}
+
+// Writes them into rows that are `width` floats apart.
+template <int ROWS, int PARTS>
+INLINE void store_sums(const Vec (&sums)[ROWS][PARTS], float *out, std::ptrdiff_t width) {
+    UNROLL
+    for (int i = 0; i < ROWS; i++) {
+        UNROLL
+        for (int part = 0; part < PARTS; part++) store(out + i * width + part * LANES, sums[i][part]);
+    }
+}
+
+// Multiplies ROWS rows of `count` floats, `stride` floats apart, with as many rows of PARTS vectors, a pitch apart, into
+// rows that are `width` floats apart. No biases are zeros.
+template <int ROWS, int PARTS>
+TARGET static void multiply_rows(
+    const float *rows, int count, std::ptrdiff_t stride, const float *weights, std::ptrdiff_t pitch,
     const float *biases, float *out, std::ptrdiff_t width
 ) {
-    Vec tile[ROWS][PARTS]{};
-    if (biases) {
-        UNROLL
-        for (int part = 0; part < PARTS; part++) {
-            UNROLL
-            for (int i = 0; i < ROWS; i++) tile[i][part] = load(biases + part * LANES);
-        }
-    }
-    for (int c = 0; c < channels; c++, weights += pitch) {
+    Vec tile[ROWS][PARTS];
+    begin_sums(biases, tile);
+    for (int c = 0; c < count; c++, weights += pitch) {
         Vec weight[PARTS];
         UNROLL
         for (int part = 0; part < PARTS; part++) weight[part] = load(weights + part * LANES);
@@ -44,11 +59,7 @@ TARGET static void multiply_group(
             for (int part = 0; part < PARTS; part++) tile[i][part] += value * weight[part];
         }
     }
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-        UNROLL
-        for (int part = 0; part < PARTS; part++) store(out + i * width + part * LANES, tile[i][part]);
-    }
+    store_sums(tile, out, width);
 }
 
 // Sums of two rows. Vectors, not single floats: the rows may be the same.

@@ -21,6 +21,7 @@
 namespace {
 
 constexpr float LOG2_E = 1.4426950408889634f;
+constexpr int MOST_CHANNELS_BF16 = 1024;  // that go into a product in bf16
 
 // One head of one window of an image whose channels lie side by side.
 struct Window {
@@ -118,6 +119,7 @@ namespace avx512 {
 #include "attention.h"
 #include "attention_images.h"
 #include "groups.h"
+#include "factors.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -140,7 +142,8 @@ namespace avx512_bf16 {
 #include "attention_images.h"
 #include "attention_bf16.h"
 #include "groups.h"
-#include "product_bf16.h"
+#include "factors_bf16.h"
+#include "product.h"
 #include "products.h"
 #define BF16 1
 #include "conv_ffn.h"
@@ -162,6 +165,7 @@ namespace avx2 {
 #include "attention.h"
 #include "attention_images.h"
 #include "groups.h"
+#include "factors.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -194,6 +198,7 @@ namespace generic {
 #include "attention.h"
 #include "attention_images.h"
 #include "groups.h"
+#include "factors.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -220,7 +225,7 @@ bool supports_bf16() { return false; }
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 3; }
+int esc_interface(void) { return 4; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -229,8 +234,9 @@ int esc_lanes(int most) {
     return lanes;
 }
 
-// Tells whether products can be computed in bf16; only then may the functions be called that do.
-int esc_bf16(void) { return lanes == 16 && supports_bf16(); }
+// Returns how many channels may go into a product in bf16, 0 if there is none: then the functions that have it, and those
+// that are asked for it, must not be called.
+int esc_bf16(void) { return lanes == 16 && supports_bf16() ? MOST_CHANNELS_BF16 : 0; }
 
 std::ptrdiff_t esc_attention_workspace(int side, int depth, int gradients) {
     FOR_THIS_PROCESSOR(attention_workspace(side, depth, gradients));
@@ -265,6 +271,7 @@ void esc_attend_bf16(
     IN_BF16(attend_images_bf16(images, qkv, table, memory, out, sums));
 }
 
+// In bf16 it needs less.
 std::ptrdiff_t esc_conv_ffn_workspace(int channels, int hidden, int results, int threads) {
     FOR_THIS_PROCESSOR(ffn_workspace(channels, hidden, results, threads));
 }

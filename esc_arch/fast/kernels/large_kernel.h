@@ -48,7 +48,7 @@ TARGET static void transform(
     std::ptrdiff_t out_pitch
 ) {
     for (std::ptrdiff_t at = 0; at < floats; at += MOST_PARTS * LANES)
-        multiply_group<PIXELS, MOST_PARTS>(matrix, count, count, features + at, pitch, nullptr, out + at, out_pitch);
+        multiply_rows<PIXELS, MOST_PARTS>(matrix, count, count, features + at, pitch, nullptr, out + at, out_pitch);
 }
 
 // Copies a piece of an image with its context, zeros where the image ends, and folds it: sums of rows that are mirror
@@ -112,7 +112,7 @@ TARGET static void convolve_frequency(
             }
         }
         for (int c = 0; c < width; c += PARTS * LANES)
-            multiply_factors<ROWS, PARTS>(sums, count, weights + c, width, out + at * width + c, width);
+            multiply_rows<ROWS, PARTS>(sums, count, count, weights + c, width, nullptr, out + at * width + c, width);
     }
 }
 

@@ -8,14 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from esc_arch.fast.kernels.loading import (
-    MOST_CHANNELS_BF16,
-    OPERATORS,
-    has_bf16,
-    require_images,
-    require_shapes,
-    required,
-)
+from esc_arch.fast.kernels.loading import OPERATORS, require_bf16, require_images, require_shapes, required
 
 NARROWEST = 16  # pixels of the narrowest images, or as many as are convolved at a time
 CHANNEL_MULTIPLE = 16  # channels are filled up to a multiple of it
@@ -118,10 +111,8 @@ def _large_kernel(
         (inverse_cosine, (count + SPARE_ROWS, frequencies)),
         (inverse_sine, (count + SPARE_ROWS, frequencies - 2)),
     )
-    if bf16 and not (has_bf16() and channels <= MOST_CHANNELS_BF16):
-        raise RuntimeError(
-            f"esc_arch::large_kernel has no bf16 here, or not for more than {MOST_CHANNELS_BF16} channels."
-        )
+    if bf16:
+        require_bf16("large_kernel", channels)
     threads = torch.get_num_threads()
     sizes = channels, filled, results, taps, period, threads
     memory = torch.empty(kernels.esc_large_kernel_workspace(*sizes, bf16))

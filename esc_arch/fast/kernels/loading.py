@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-INTERFACE = 3  # of the functions below; a library left from another version is not used
+INTERFACE = 4  # of the functions below; a library left from another version is not used
 WIDEST = 16  # floats in the widest vectors made use of
-MOST_CHANNELS_BF16 = 1024  # that go into a product in bf16
 
 _SIZE, _NUMBER, _FLOAT, _POINTER = ctypes.c_ssize_t, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 _FUNCTIONS = {
@@ -60,8 +59,13 @@ def available() -> bool:
 
 def has_bf16() -> bool:
     """Tell whether the kernels can multiply in bf16: the processor has instructions for it (AVX512_BF16)."""
+    return most_channels_bf16() > 0
+
+
+def most_channels_bf16() -> int:
+    """Return how many channels may go into a product in bf16, 0 without instructions for it."""
     kernels = library()
-    return kernels is not None and bool(kernels.esc_bf16())
+    return 0 if kernels is None else int(kernels.esc_bf16())
 
 
 def instructions() -> str | None:
@@ -116,3 +120,15 @@ def require_shapes(operator: str, *expected: tuple[torch.Tensor | None, tuple[in
                 f"esc_arch::{operator} needs float32 of the shape {shape}, got {tensor.dtype} of the shape "
                 f"{tuple(tensor.shape)}."
             )
+
+
+def require_bf16(operator: str, *channels: int) -> None:
+    """Require that products are computed in bf16 into which so many channels go.
+
+    Raises:
+        RuntimeError: there is none on this machine, or not for so many.
+    """
+    most = most_channels_bf16()
+    if max(channels) > most:
+        why = f"at most {most} channels, got {max(channels)}" if most else "processors with AVX512_BF16"
+        raise RuntimeError(f"esc_arch::{operator} in bf16 is for {why}.")
