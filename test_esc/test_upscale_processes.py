@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from PIL import Image
 from torch.distributed import HashStore
 
 from esc_arch.archs import ESC
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import RunError, UserError
 from esc_arch.common.launch import Launch, launched, meeting_place, threads_for
-from esc_arch.upscale import crew, memory, upscale_image
+from esc_arch.upscale import crew, handing_out, memory, upscale_image
 from esc_arch.upscale.crew import Crew
 from esc_arch.upscale.jobs import Job, Plan
 from esc_arch.upscale.network import load_enlarger
@@ -148,6 +149,42 @@ def test_one_that_is_killed_is_told_and_the_others_go_on(tmp_path: Path, weights
         assert np.abs(result - upscale_image(pixels, weights).astype(int)).max() <= 1
 
 
+def test_when_the_first_is_killed_the_others_say_so(tmp_path: Path, weights: str) -> None:
+    """As by srun: each ends with a sentence, and what they wrote stays."""
+    made = pictures(tmp_path / "in", 12)
+    processes = of_slurm(tmp_path, arguments := ["in", "-o", "out", "--weights", weights], killed=0)
+    told = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [-9, 1, 1]
+    for rank in (1, 2):
+        assert told[rank][0] == ""
+        assert told[rank][1].splitlines()[-1] == (  # behind what PyTorch may say of its connection
+            f"Error: process {rank} of 3: the first process is gone (killed, or out of memory?); "
+            "the same command goes on from here."
+        )
+        assert "Traceback" not in told[rank][1]
+    left = names(tmp_path / "out")
+    assert left == sorted(Path(file).name for file in (tmp_path / "log").read_text().split())
+    assert len(left) < len(made)
+    done = subprocess.run(
+        [sys.executable, "-m", "esc_arch.upscale", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(f"{12 - len(left)} enlarged, {len(left)} there already"), done.stderr
+    assert names(tmp_path / "out") == [f"{name}_x2.png" for name in made]
+
+
+def test_a_first_process_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handing_out, "JOINING", timedelta(seconds=1))
+    port = free_port()
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=f"process 1 of 2 does not reach the first one at 127.0.0.1, port {port}"):
+        Crew.joined(Launch(1, 2))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_torchrun_ends_all_when_one_is_killed(tmp_path: Path, weights: str, killed: int) -> None:
@@ -178,10 +215,10 @@ def test_jobs_are_handed_out_once_whatever_their_names() -> None:
     taken: list[list[int]] = [[], [], []]
 
     def take(rank: int) -> None:
-        for work in threads.crews[rank]._works():
+        for work in threads.crews[rank]._pictures.take():
             assert work.job == Job(f"in/{work.number}.png", f"out/{work.number}.png")
             taken[rank].append(work.number)
-            threads.crews[rank]._mine.discard(work.number)
+            threads.crews[rank]._pictures.mine.discard(work.number)
 
     running = [threading.Thread(target=take, args=(rank,)) for rank in range(3)]
     for thread in running:
@@ -197,7 +234,7 @@ def test_names_that_are_no_text_are_sent(tmp_path: Path) -> None:
     first, second = (Crew(store, Launch(rank, 2)) for rank in range(2))
     first.agree(lambda: Plan([Job(name, "a"), Job("b", "c")]), "-")
     second.agree(Plan, "-")
-    assert next(second._works()).job == Job(name, "a")
+    assert next(second._pictures.take()).job == Job(name, "a")
 
 
 def test_nobody_takes_all_when_there_are_few() -> None:
@@ -206,16 +243,16 @@ def test_nobody_takes_all_when_there_are_few() -> None:
     ahead = []
 
     def take() -> None:
-        ahead.extend(threads.crews[1]._works())
+        ahead.extend(threads.crews[1]._pictures.take())
 
     thread = threading.Thread(target=take)
     thread.start()
     thread.join(0.3)
     assert len(ahead) == 1
-    threads.crews[1]._close()
+    threads.crews[1]._pictures.close()
     thread.join()
     many = Threads(2, 1000)
-    assert sum(1 for _, _ in zip(range(100), many.crews[0]._works(), strict=False)) == 100
+    assert sum(1 for _, _ in zip(range(100), many.crews[0]._pictures.take(), strict=False)) == 100
 
 
 def test_a_full_disk_ends_the_run_for_all(tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +274,7 @@ def test_a_full_disk_ends_the_run_for_all(tmp_path: Path, weights: str, monkeypa
         first.agree(lambda: plan, str(tmp_path))
         second.agree(Plan, str(tmp_path))
         summary = first.run(plan, networks, Settings(), None)
-    assert list(second._works()) == []
+    assert list(second._pictures.take()) == []
     assert (len(summary.done), summary.left) == (0, 5)
 
 
@@ -255,7 +292,7 @@ def test_a_folder_that_others_do_not_see(tmp_path: Path, monkeypatch: pytest.Mon
             second.agree(Plan, str(tmp_path))
         with Crew(store, Launch(1, 2)) as third:  # its exit code is that of the first one, which tells the mistake
             third.agree(Plan, str(tmp_path))
-        assert "does not see" in first._get("bye/1")["problem"]
+        assert "does not see" in first._store.get("bye/1")["problem"]
 
 
 def test_a_plan_that_fails_ends_the_others() -> None:

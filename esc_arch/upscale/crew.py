@@ -1,13 +1,12 @@
-"""Processes that share the pictures of one run, started by torchrun or srun; PyTorch's store hands them out.
+"""Processes that share the pictures of one run, started by torchrun or srun, and what has become of all of them.
 
-The first process plans and tells, and every process, the first one too, takes the next picture from a counter of the
-store. A process that is killed takes the pictures with it that it had begun: the first one notices that it gives no
-sign of life any more, names them, and the exit code is 1.
+The first process plans and tells, and every process, the first one too, takes the next picture. A process that is
+killed takes the pictures with it that it had begun: the first one notices that it gives no sign of life any more, names
+them, and the exit code is 1.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -19,31 +18,29 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redi
 from dataclasses import asdict, replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
 
 import torch
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import Store
 from tqdm import tqdm
 
 from esc_arch.common.ending import Stopped
 from esc_arch.common.errors import RunError, UserError, printable
-from esc_arch.common.launch import Launch, meeting_place, threads_for
+from esc_arch.common.launch import Launch, threads_for
 from esc_arch.common.whole_files import DiskError, marked
 from esc_arch.upscale.batch import Outcome, Summary, add_outcome, note_problem, outcome_of, run_jobs, run_works
-from esc_arch.upscale.jobs import Job, Plan
+from esc_arch.upscale.handing_out import Pictures, SharedStore, meet
+from esc_arch.upscale.jobs import Plan
 from esc_arch.upscale.reaching import Networks
 from esc_arch.upscale.streams import STREAM
 from esc_arch.upscale.work import Settings, Work
 
-JOINING = timedelta(minutes=10)  # that the first process gets to start
-PLANNING = timedelta(hours=12)  # and to find the pictures
+PLANNING = timedelta(hours=12)  # that the first process gets to find the pictures
 BEAT = 2.0  # seconds between signs of life
 PATIENCE = 60.0  # seconds without one after which a process is taken for dead
 STARTING = 600.0  # and before the first one
 PAUSE = 0.1  # seconds between two looks at the others
 FAREWELL = 10.0  # seconds that the first process, which may keep the store, waits for others that have nothing to do
 LOOKS = 20  # for a file that another node has made
-CHUNK = 1000  # jobs that are sent at once
 Tell = Callable[[str], object] | None
 
 
@@ -71,17 +68,13 @@ class Crew:
     """
 
     def __init__(self, store: Store, launch: Launch) -> None:
-        self._store, self._launch = store, launch
+        self._launch = launch
+        self._store = SharedStore(store, launch)
+        self._pictures = Pictures(self._store, launch.size)
         self.is_for_another_to_tell = launch.rank > 0
-        self._total = 0
-        self._jobs: list[Job] = []  # the chunk that was read last, of which the first has the number
-        self._first = 0
-        self._changed = threading.Condition()
-        self._mine: set[int] = set()  # taken, and not come to an end
-        self._left = 0  # pictures that nobody had taken when this process last took one
         self._own: deque[Outcome] = deque()
         self._told = 0
-        self._closed = self._is_agreed = False
+        self._is_agreed = False
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._beating, name="beat", daemon=True)
         self._beats: dict[int, tuple[int, float]] = {}
@@ -95,25 +88,10 @@ class Crew:
         Raises:
             RunError: the first process cannot be reached.
         """
-        address, port = meeting_place()
-        served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)  # by torchrun itself
-        try:
-            store = TCPStore(
-                address,
-                port,
-                is_master=launch.rank == 0 and not served,
-                timeout=JOINING,
-                wait_for_workers=False,
-                multi_tenant=True,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise RunError(
-                f"process {launch.rank} of {launch.size} does not reach the first one at {address}, port {port} "
-                f"({str(error).partition(chr(10))[0]}); set MASTER_ADDR and MASTER_PORT to where it can be reached."
-            ) from error
+        store = meet(launch)
         if threads := threads_for(launch):
             torch.set_num_threads(threads)
-        return cls(PrefixStore(f"esc_arch.upscale/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store), launch)
+        return cls(store, launch)
 
     def __enter__(self) -> Crew:
         self._beat.start()
@@ -123,13 +101,13 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Say goodbye; the first process tells a mistake that this one has found, and its exit code counts."""
-        self._close()
+        self._pictures.close()
         try:
             if self._launch.rank > 0:
                 return self._say_goodbye(error)
             with suppress(RunError):
                 if not self._is_agreed:
-                    self._set("plan", None)
+                    self._store.set("plan", None)
                 if error is None or not self._is_agreed:
                     self._wait_for_others(FAREWELL)
             return False
@@ -152,14 +130,13 @@ class Crew:
             UserError: the first process cannot plan, or this one does not see the same files.
         """
         if self._launch.rank > 0:
-            self._ask(self._store.wait, ["plan"], PLANNING)
-            agreed = self._get("plan")
+            self._store.wait("plan", PLANNING)
+            agreed = self._store.get("plan")
             self._is_agreed = True
             if agreed is None:
                 raise UserError("the first process could not plan")
-            self._total = agreed["jobs"]
-            self._left = self._total
-            if self._total and agreed["mark"] and not _appears(agreed["mark"]):
+            self._pictures.expect(agreed["jobs"])
+            if agreed["jobs"] and agreed["mark"] and not _appears(agreed["mark"]):
                 folder = printable(os.path.dirname(agreed["mark"]))
                 raise UserError(
                     f"it does not see what the first one writes into {folder}; name a folder that all machines share."
@@ -167,11 +144,9 @@ class Crew:
             return Plan()
         made = plan()
         is_shared = len(made.jobs) > 1
-        self._jobs, self._total, self._left = made.jobs, len(made.jobs), len(made.jobs)
-        for first in range(0, self._total if is_shared else 0, CHUNK):
-            self._set(f"jobs/{first}", [(job.source, job.target) for job in made.jobs[first : first + CHUNK]])
+        self._pictures.send(made.jobs, is_shared)
         mark = self._mark(output) if is_shared else ""
-        self._set("plan", {"jobs": self._total if is_shared else 0, "mark": mark})
+        self._store.set("plan", {"jobs": len(made.jobs) if is_shared else 0, "mark": mark})
         self._is_agreed = True
         return made
 
@@ -185,10 +160,10 @@ class Crew:
             RunError: the first process is gone.
         """
         if self._launch.rank > 0:
-            for _ in self._enlarge(networks, settings) if self._total else ():
+            for _ in self._enlarge(networks, settings) if self._pictures.total else ():
                 pass
             return Summary()
-        if self._total < 2:  # nothing to share: the others are gone, and their cores are free
+        if self._pictures.total < 2:  # nothing to share: the others are gone, and their cores are free
             if threads := threads_for(replace(self._launch, local_size=1)):
                 torch.set_num_threads(threads)
             return run_jobs(plan, networks, settings, tell=tell)
@@ -196,7 +171,7 @@ class Crew:
         for source, problem in plan.problems.items():
             note_problem(summary, source, problem)
         ended: set[int] = set()
-        with tqdm(total=self._total, unit="picture", disable=None) as bar:
+        with tqdm(total=self._pictures.total, unit="picture", disable=None) as bar:
 
             def collect() -> None:
                 for outcome in self._news():
@@ -212,60 +187,33 @@ class Crew:
         return summary
 
     def _enlarge(self, networks: Networks, settings: Settings) -> Iterator[Work]:
-        works = run_works(self._works(), networks, settings, on_end=self._report, bars=self._launch.rank == 0)
+        works = run_works(self._pictures.take(), networks, settings, on_end=self._report, bars=self._launch.rank == 0)
         with closing(works) as ended:
             try:
                 yield from ended
             finally:
-                self._close()  # first, since the thread that reads may wait for the next picture
-
-    def _works(self) -> Iterator[Work]:
-        """Take pictures, one after the other, no more ahead than leaves the others their share to the end."""
-        while True:
-            with self._changed:
-                while not self._closed and len(self._mine) >= max(self._left // (2 * self._launch.size), 1):
-                    self._changed.wait()
-                if self._closed:
-                    return
-            if self._ask(self._store.check, ["stop"]):
-                return
-            number = self._ask(self._store.add, "next", 1) - 1
-            if number >= self._total:
-                return
-            with self._changed:
-                self._left = self._total - number
-                self._mine.add(number)
-            yield Work(number, self._job(number))
-
-    def _job(self, number: int) -> Job:
-        if not self._first <= number < self._first + len(self._jobs):
-            self._first = number // CHUNK * CHUNK
-            self._jobs = [Job(*names) for names in self._get(f"jobs/{self._first}")]
-        return self._jobs[number - self._first]
+                self._pictures.close()  # first, since the thread that reads may wait for the next picture
 
     def _report(self, work: Work) -> None:
         """Send what became of a picture; a disk that takes nothing more ends the run for all."""
         outcome = outcome_of(work)
         if isinstance(work.problem, DiskError):
-            self._ask(self._store.set, "stop", "1")
-            self._close()
+            self._pictures.stop()
         if self._launch.rank == 0:
             self._own.append(outcome)
         else:
-            self._set(f"ended/{self._launch.rank}/{self._told}", asdict(outcome))
+            self._store.set(f"ended/{self._launch.rank}/{self._told}", asdict(outcome))
             self._told += 1
-        with self._changed:
-            self._mine.discard(work.number)
-            self._changed.notify_all()
+        self._pictures.end(work.number)
 
     def _news(self) -> Iterator[Outcome]:
         """Yield what became of pictures of all processes since the last time."""
         while self._own:
             yield self._own.popleft()
         for rank in range(1, self._launch.size):
-            while self._ask(self._store.check, [key := f"ended/{rank}/{self._heard[rank]}"]):
-                values = self._get(key)
-                self._ask(self._store.delete_key, key)
+            while self._store.has(key := f"ended/{rank}/{self._heard[rank]}"):
+                values = self._store.get(key)
+                self._store.delete(key)
                 self._heard[rank] += 1
                 yield Outcome(**{**values, "notes": tuple(values["notes"])})
 
@@ -277,9 +225,9 @@ class Crew:
             time.sleep(PAUSE)
 
     def _is_at_work(self, rank: int) -> bool:
-        if self._ask(self._store.check, [f"bye/{rank}"]):
+        if self._store.has(f"bye/{rank}"):
             return False
-        beats, now = self._ask(self._store.add, f"beat/{rank}", 0), time.monotonic()
+        beats, now = self._store.add(f"beat/{rank}", 0), time.monotonic()
         before, when = self._beats.setdefault(rank, (beats, now))
         if beats != before:
             self._beats[rank] = beats, now
@@ -288,10 +236,10 @@ class Crew:
 
     def _reckon(self, summary: Summary, plan: Plan, ended: set[int]) -> None:
         """Find what was taken and has not come to an end, and what nobody took."""
-        taken = min(self._ask(self._store.add, "next", 0), self._total)
-        given_back: set[int] = set(self._mine)
+        taken = self._pictures.taken()
+        given_back: set[int] = set(self._pictures.mine)
         for rank in range(1, self._launch.size):
-            bye = self._get(f"bye/{rank}") if self._ask(self._store.check, [f"bye/{rank}"]) else None
+            bye = self._store.get(f"bye/{rank}") if self._store.has(f"bye/{rank}") else None
             if bye is not None:
                 given_back.update(bye["taken"])
             if bye is None or bye["problem"]:
@@ -304,16 +252,16 @@ class Crew:
             note_problem(
                 summary, source, f"{printable(source)}: the process that had taken it is gone; the same command does it"
             )
-        summary.left = self._total - len(ended) - len(lost)
+        summary.left = self._pictures.total - len(ended) - len(lost)
 
     def _say_goodbye(self, error: BaseException | None) -> bool:
         told_by_the_first = isinstance(error, UserError) and not isinstance(error, RunError)
         problem = None
         if isinstance(error, Exception | Stopped):
             problem = str(error) or type(error).__name__
-        bye = {"problem": problem, "taken": sorted(self._mine), "host": socket.gethostname()}
+        bye = {"problem": problem, "taken": sorted(self._pictures.mine), "host": socket.gethostname()}
         if not isinstance(error, RunError):
-            self._set(f"bye/{self._launch.rank}", bye)
+            self._store.set(f"bye/{self._launch.rank}", bye)
         return told_by_the_first
 
     def _mark(self, output: str) -> str:
@@ -329,29 +277,9 @@ class Crew:
     def _beating(self) -> None:
         with suppress(RunError):
             while True:
-                self._ask(self._store.add, f"beat/{self._launch.rank}", 1)
+                self._store.add(f"beat/{self._launch.rank}", 1)
                 if self._over.wait(BEAT):
                     return
-
-    def _close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def _set(self, key: str, value: Any) -> None:
-        self._ask(self._store.set, key, json.dumps(value))
-
-    def _get(self, key: str) -> Any:
-        return json.loads(self._ask(self._store.get, key))
-
-    def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return question(*arguments)
-        except RuntimeError as error:
-            raise RunError(
-                f"process {self._launch.rank} of {self._launch.size}: the first process is gone "
-                "(killed, or out of memory?); the same command goes on from here."
-            ) from error
 
 
 @contextmanager
