@@ -297,6 +297,49 @@ def test_dates_and_words_of_yaml_are_told_as_what_they_are(tiny_options: Options
             read_values({**tiny_options, **load(str(file))}, is_train=True)
 
 
+@pytest.mark.parametrize(("text", "value"), [
+    ("010", 10), ("-010", -10), ("0_10", 10), ("00", 0), ("08", "08"), ("0x10", 16), ("1_000", 1000), ("1_0.5", 10.5),
+    ("12:30", "12:30"), ("1:30:15.5", "1:30:15.5"), ("190:20", "190:20"), ("=", "="), ("0.5", 0.5), (".5", 0.5),
+    ("-7", -7), ("0", 0), ("'010'", "010"), ("[010, 12:30]", [10, "12:30"]), ("0o17", "0o17"), ("y", "y"),
+])  # fmt: skip
+def test_numbers_are_read_as_they_are_written(tmp_path: Path, text: str, value: object) -> None:
+    """YAML 1.1 takes 010 for 8 and 12:30 for 750."""
+    file = tmp_path / "o.yml"
+    file.write_text(f"a: {text}\n")
+    read = load(str(file))["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(("option", "text", "value"), [
+    ("total_iter", "010", 10), ("total_iter", "08", 8), ("total_iter", "1_000", 1000), ("total_iter", "12:30", None),
+    ("total_iter", "yes", None), ("total_iter", "0o17", None), ("warmup_iter", "off", None),
+    ("ema_decay", "0:1", None),
+])  # fmt: skip
+def test_numbers_of_options_are_those_written_or_told(
+    tiny_options: Options, tmp_path: Path, option: str, text: str, value: int | None
+) -> None:
+    """In the file and on the command line."""
+    file = tmp_path / "o.yml"
+    file.write_text(f"{option}: {text}\n")
+    given = [{**tiny_options, "train": {**tiny_options["train"], **load(str(file))}}]
+    if "_0" not in text:  # a command line has no such numbers
+        given.append({**tiny_options, "train": dict(tiny_options["train"])})
+        force(given[1], [f"train:{option}={text}"], is_train=True)
+    for opt in given:
+        if value is None:
+            with pytest.raises(UserError, match=f"train:{option} is (true|false|'{text}'), but must be a"):
+                read_values(opt, is_train=True)
+        else:
+            assert read_values(opt, is_train=True)[0]["train"][option] == value
+
+
+def test_words_that_yaml_takes_for_truth_values_are_told_where_a_path_is_meant(tiny_options: Options) -> None:
+    tiny_options["datasets"]["train"]["dataroot_gt"] = False
+    with pytest.raises(UserError, match=r"dataroot_gt is false, .* in quotes, without which YAML reads on, off"):
+        read_values(tiny_options, is_train=True)
+
+
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "- a\n- b", "words"])
 def test_files_without_options(tmp_path: Path, text: str) -> None:
     file = tmp_path / "o.yml"

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from esc_arch.checks.option_file import OptionLoader
 from esc_arch.checks.written_numbers import to_number
 
 Schema = dict[str, Any]
@@ -256,7 +257,7 @@ class Each(Kind):
         """Return the list, also of a text such as "[1, 2]"."""
         if isinstance(value, str) and value.strip().startswith("["):
             try:
-                value = yaml.safe_load(value)
+                value = yaml.load(value, Loader=OptionLoader)  # a safe loader
             except yaml.YAMLError as error:
                 raise ValueError(value) from error
         if not isinstance(value, list | tuple) or len(value) < self.least:

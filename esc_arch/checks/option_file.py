@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +30,11 @@ MARKS = (
 
 
 class OptionLoader(_Loader):  # type: ignore[misc,valid-type]
-    """Reads sections as OrderedDict, like BasicSR's loader; makes no Python objects, and refuses a key given twice."""
+    """Reads sections as OrderedDict, like BasicSR's loader; makes no Python objects, and refuses a key given twice.
+
+    Numbers are read as they are written: YAML 1.1 takes 010 for 8, and 12:30 for 750, which are 10 and a text in
+    YAML 1.2.
+    """
 
 
 def _section(loader: Any, node: yaml.MappingNode) -> OrderedDict[Any, Any]:
@@ -43,7 +48,21 @@ def _section(loader: Any, node: yaml.MappingNode) -> OrderedDict[Any, Any]:
     return OrderedDict(loader.construct_pairs(node, deep=True))
 
 
+def _as_written(construct: Callable[[Any, yaml.ScalarNode], Any]) -> Callable[[Any, yaml.ScalarNode], Any]:
+    def number(loader: Any, node: yaml.ScalarNode) -> Any:
+        if ":" in node.value:
+            return node.value
+        if re.fullmatch(r"[-+]?0[0-7_]+", node.value):
+            return int(node.value.replace("_", ""))
+        return construct(loader, node)
+
+    return number
+
+
 OptionLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _section)
+OptionLoader.add_constructor("tag:yaml.org,2002:int", _as_written(_Loader.construct_yaml_int))
+OptionLoader.add_constructor("tag:yaml.org,2002:float", _as_written(_Loader.construct_yaml_float))
+OptionLoader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)  # a lone =
 
 
 def load(file: str, where: str = "") -> OrderedDict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from esc_arch.checks import table
-from esc_arch.checks.kinds import Anything, Text
+from esc_arch.checks.kinds import Anything, Kind, OneOf, Text
 from esc_arch.checks.names import meant
 from esc_arch.checks.table import ARGUMENTS, NAMES, NEEDED_SECTIONS, RENAMED, SECTIONS, Option
 from esc_arch.common.errors import UserError
@@ -148,7 +148,7 @@ class _Reader:
         try:
             read[where[-1]] = option.kind.read(value)
         except ValueError:
-            quotes = isinstance(option.kind, Text) and not isinstance(value, str | Mapping | list)
+            quotes = _takes_text(option.kind) and not isinstance(value, str | Mapping | list)
             advice = " in quotes" if quotes else ""
             if quotes and isinstance(value, bool):
                 advice += ", without which YAML reads on, off, yes and no so"
@@ -235,6 +235,10 @@ def show(path: Iterable[str]) -> str:
 
 def _fits(key: str, part: str) -> bool:
     return re.fullmatch(re.escape(part).replace(r"\*", ".+"), key) is not None
+
+
+def _takes_text(kind: Kind) -> bool:
+    return isinstance(kind, Text) or (isinstance(kind, OneOf) and any(map(_takes_text, kind.kinds)))
 
 
 def _types() -> set[str]:
