@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from basicsr.utils.registry import LOSS_REGISTRY
 from conftest import TINY
 
 from esc_arch.archs import ESC
@@ -18,6 +20,7 @@ from esc_arch.checks import agreement
 from esc_arch.checks.agreement import check_scales
 from esc_arch.checks.machine import check_machine
 from esc_arch.checks.options import check_options
+from esc_arch.checks.parts import check_parts
 from esc_arch.common.errors import UserError
 
 Options = dict[str, Any]
@@ -153,6 +156,73 @@ def test_losses_that_do_not_lead_to_gt_are_told(tiny_options: Options, loss: Opt
 def test_losses_that_lead_to_gt_need_no_word(tiny_options: Options, kind: str) -> None:
     tiny_options["train"]["pixel_opt"] = {"type": kind, "reduction": "sum", "loss_weight": 1e-3}
     assert check_options(parsed(tiny_options)) == []
+
+
+GAN = {"type": "GANLoss", "gan_type": "hinge"}
+OF_SCALES = {"type": "MultiScaleGANLoss", "gan_type": "hinge"}
+FACES, STYLE = {"type": "HiFaceGANDiscriminator"}, {"type": "StyleGAN2Discriminator"}
+
+
+class FeatureLossOfTests(torch.nn.Module):
+    """Compares features of all layers at all scales."""
+
+    def forward(self, fake: list[list[torch.Tensor]], real: list[list[torch.Tensor]]) -> torch.Tensor:
+        """Sum the differences."""
+        pairs = [pair for scales in zip(fake, real, strict=True) for pair in zip(*scales, strict=True)]
+        return torch.stack([(a - b).abs().mean() for a, b in pairs]).sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "loss", "discriminator", "sentence"),
+    [
+        ("ESRModel", "wave_opt", {"type": "L1Loss"}, None, None),
+        ("ESRModel", "wave_opt", {"type": "WeightedTVLoss"}, None, "WeightedTVLoss is not lower where the output is"),
+        ("ESRModel", "wave_opt", {"type": "L1Loss", "reductoin": "sum"}, None, "did you mean 'reduction'"),
+        ("ESRModel", "wave_opt", GAN, None, "GANLoss is no loss for wave_opt"),
+        ("ESRModel", "mesa_opt", {"type": "L1Loss", "start_ratio": 0.5}, None, None),
+        ("ESRModel", "mesa_opt", {"type": "L1Loss", "start_ration": 0.5}, None, "has no argument 'start_ration'"),
+        ("ESRModel", "mesa_opt", {"type": "MSELoss", "loss_weight": "much"}, None, "loss_weight is 'much', but must"),
+        ("ESRModel", "mesa_opt", GAN, None, "GANLoss is no loss for mesa_opt"),
+        ("HiFaceGANModel", "gan_opt", OF_SCALES, FACES, None),
+        ("HiFaceGANModel", "gan_opt", GAN, FACES, "GANLoss is no loss for gan_opt"),
+        ("HiFaceGANModel", "gan_opt", GAN, {"type": "UNetDiscriminatorSN"}, None),
+        ("HiFaceGANModel", "gan_opt", {"type": "L1Loss"}, FACES, "L1Loss is no loss for gan_opt"),
+        ("HiFaceGANModel", "gan_opt", None, FACES, "the option train:gan_opt is missing, which HiFaceGANModel needs"),
+        ("HiFaceGANModel", "gan_opt", GAN, None, "the option network_d is missing, which HiFaceGANModel needs"),
+        ("HiFaceGANModel", "feature_matching_opt", {"type": "FeatureLossOfTests"}, FACES, None),
+        ("HiFaceGANModel", "feature_matching_opt", {"type": "L1Loss"}, FACES, "L1Loss is no loss for feature_match"),
+        ("StyleGAN2Model", "gan_opt", {"type": "GANLoss", "gan_type": "wgan_softplus"}, STYLE, None),
+        (
+            "StyleGAN2Model",
+            "gan_opt",
+            {"type": "GANLoss", "gan_type": "wgan_softmax"},
+            STYLE,
+            "cannot be built: GAN type wgan_s",
+        ),
+        ("StyleGAN2Model", "gan_opt", {"type": "MSELoss"}, STYLE, "MSELoss is no loss for gan_opt"),
+        ("StyleGAN2Model", "gan_opt", None, STYLE, "the option train:gan_opt is missing, which StyleGAN2Model needs"),
+    ],
+)
+def test_losses_are_tried_as_their_model_calls_them(
+    tiny_options: Options, model: str, name: str, loss: Options | None, discriminator: Options | None, sentence: str
+) -> None:
+    if "FeatureLossOfTests" not in LOSS_REGISTRY:
+        LOSS_REGISTRY.register(FeatureLossOfTests)
+    tiny_options["model_type"] = model
+    if discriminator is not None:
+        tiny_options["network_d"] = discriminator
+    train = tiny_options["train"]
+    train["optim_d"] = train["optim_g"]
+    if model == "HiFaceGANModel" and name != "gan_opt":
+        train["gan_opt"] = OF_SCALES
+    if loss is not None:
+        train[name] = loss
+    try:
+        told = check_parts(parsed(tiny_options))
+    except UserError as error:
+        told = [str(error)]
+    assert sentence is None or re.search(sentence, " ".join(told)), told
+    assert sentence is not None or not told
 
 
 def test_images_that_the_model_does_not_pad(tiny_options: Options) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from esc_arch.checks.arguments import check_arguments
-from esc_arch.checks.losses import ROLES, try_loss
+from esc_arch.checks.losses import try_loss
 from esc_arch.checks.names import hint, meant
-from esc_arch.checks.table import GAN_MODELS, NAMES, SECTIONS
+from esc_arch.checks.table import GAN_MODELS, LOSSES_OF, NAMES, SECTIONS
 from esc_arch.common.errors import UserError, first_line
 
 Options = dict[str, Any]
@@ -28,6 +28,9 @@ FAULTS = (
     LookupError,
     AttributeError,
 )
+NO_TEACHERS = ("gan_opt", "ldl_opt", "mesa_opt", "feature_matching_opt")  # losses that do not suffice
+SEVERAL_SCALES = ("HiFaceGANDiscriminator",)
+OF_WEIGHTS = (OSError, pickle.UnpicklingError, EOFError, RuntimeError)  # URLError is an OSError
 GIVEN_TO_METRICS = ("img", "img2")  # by BasicSR, not by the option file
 OF_EVERY_METRIC = ("type", "better")
 # options in the section of a loss that a model takes out before the loss is built
@@ -72,23 +75,24 @@ def _check_losses(opt: Options) -> list[str]:
         check_arguments(arguments, LOSS_REGISTRY.get(kind), where)
         try:
             loss = build_loss(section)
-        except (OSError, pickle.UnpicklingError, EOFError, RuntimeError) as error:  # URLError is an OSError
-            raise _without_vgg(where, arguments, error) from error
-        except (NotImplementedError, *FAULTS) as error:
+        except (*OF_WEIGHTS, *FAULTS) as error:
+            if isinstance(error, OF_WEIGHTS) and not isinstance(error, NotImplementedError):
+                raise _without_vgg(where, arguments, error) from error
             raise UserError(f"{where}: {kind} cannot be built: {first_line(error)}") from error
-        if name in ROLES:
-            told += try_loss(loss, kind, where)
+        told += try_loss(loss, kind, where, (opt.get("network_d") or {}).get("type") in SEVERAL_SCALES)
     from basicsr.models.sr_model import SRModel
     from basicsr.utils.registry import MODEL_REGISTRY
 
     model = MODEL_REGISTRY.get(opt["model_type"])
-    if not issubclass(model, SRModel):
-        return told
-    if opt["model_type"] in GAN_MODELS:
+    if opt["model_type"] in LOSSES_OF["gan_opt"]:
         for part in ("train:gan_opt", "network_d", "train:optim_d"):
             if not (opt if part == "network_d" else train).get(part.rpartition(":")[2]):
                 raise UserError(f"the option {part} is missing, which {opt['model_type']} needs.")
-    elif not any(train.get(name) for name in sections if name not in ("gan_opt", "ldl_opt", "mesa_opt")):
+    if not issubclass(model, SRModel):
+        return told
+    if opt["model_type"] in GAN_MODELS:
+        return told
+    if not any(train.get(name) for name in sections if name not in NO_TEACHERS):
         raise UserError("train: no loss is given; add pixel_opt, as the files in options/ have it.")
     return told
 
