@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def started(folder: Path, opt: Options, *arguments: str, processes: int = 1) -> 
         text=True,
         start_new_session=True,
     )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a training that `started` began has written a file, however slow the machine is.
+
+    Raises:
+        AssertionError: it ended, or stopped, before; with what it printed.
+    """
+    printed: list[str] = []
+    while not file.exists():
+        if process.poll() is not None:
+            printed += process.communicate()
+            assert file.exists(), f"the training ended with {process.returncode} before {file.name}: {printed[0]}"
+        time.sleep(0.02)
 
 
 def everything(folder: Path, name: str, iteration: int) -> tuple[Any, Any]:

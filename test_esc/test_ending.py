@@ -90,15 +90,15 @@ def main():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(9)
+            os.write(2, b"slept")
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(9)
+            os.write(2, b"slept")
 main()
 """
-    began = time.monotonic()
     done = run(code, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (143, "Ended by SIGTERM.\n")
-    assert time.monotonic() - began < 15
     assert not list(tmp_path.iterdir())
 
 

@@ -9,14 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from running import everything, started, train_here, written
+from running import everything, started, train_here, wait_for, written
 
 from esc_arch.bridge.mends.saving import MORE_IN_STATE
 
@@ -247,25 +246,24 @@ def test_nothing_is_left_to_train(run: Callable[..., str], brief: Options) -> No
 
 
 @pytest.mark.slow
-def test_two_processes_resume_exactly(brief: Options, folder: Path) -> None:
+@pytest.mark.parametrize("amp", [None, "bf16"])
+def test_two_processes_resume_exactly(brief: Options, folder: Path, amp: str | None) -> None:
     """With gloo, stopped by a signal to all of them, and validated meanwhile."""
-    brief["num_gpu"] = 0
-    brief["train"].update(total_iter=12)
+    brief["num_gpu"], brief["amp"] = 0, amp
+    total = brief["train"]["total_iter"] = 24
     brief["logger"]["save_checkpoint_freq"] = 4
     brief["datasets"]["train"].update(dataset_enlarge_ratio=3, batch_size_per_gpu=2)
     through = started(folder, {**brief, "name": "through"}, processes=2)
     text = through.communicate()[0]
     assert through.returncode == 0, text
     broken = started(folder, {**brief, "name": "broken"}, processes=2)
-    until = time.time() + 120
-    while not (folder / "experiments/broken/training_states/4.state").exists() and time.time() < until:
-        time.sleep(0.01)
+    wait_for(folder / "experiments/broken/training_states/4.state", broken)
     os.kill(broken.pid, signal.SIGTERM)
     text = broken.communicate()[0]
-    assert re.search(r"iteration \d+ of 12 is done", text), text
+    assert re.search(r"iteration \d+ of 24 is done", text), text
     again = started(folder, {**brief, "name": "broken"}, "--auto_resume", processes=2)
     text = again.communicate()[0]
     assert again.returncode == 0, text
-    a, b = everything(folder, "through", 12), everything(folder, "broken", 12)
+    a, b = everything(folder, "through", total), everything(folder, "broken", total)
     assert_same(a, b)
     assert len(a[1][MORE_IN_STATE]["random"]) == 2

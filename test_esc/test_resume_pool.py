@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import everything, train_here
+from running import everything, started, train_here
 from test_peer_files import esc_real_mse, hat_real_gan
 from test_resume import assert_same
 
@@ -67,6 +67,29 @@ def test_a_pool_goes_on(
     for a, b in zip(everything(folder, "through", total), everything(folder, "broken", total), strict=True):
         assert_same(a, b)
     assert [file.name for file in (folder / "experiments/broken/training_states").glob("*.pool")] == [f"{total}_0.pool"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [esc_real_mse, hat_real_gan])
+def test_pools_of_two_processes_go_on(tiny_data: Path, folder: Path, kind: Any) -> None:
+    """With gloo; each process has a pool of its own, which is full when the training is interrupted."""
+    opt = {**with_pool(kind(tiny_data), 2), "num_gpu": 0}
+
+    def run(name: str, total: int, *arguments: str) -> str:
+        opt["name"], opt["train"]["total_iter"] = name, total
+        process = started(folder, opt, *arguments, processes=2)
+        text = process.communicate()[0]
+        assert process.returncode == 0, text
+        return text
+
+    run("through", 4)
+    run("broken", 2)
+    pools = folder / "experiments/broken/training_states"
+    assert sorted(file.name for file in pools.glob("*.pool")) == ["2_0.pool", "2_1.pool"]
+    assert (pools / "2_0.pool").read_bytes() != (pools / "2_1.pool").read_bytes()
+    assert "anew" not in run("broken", 4, "--auto_resume")
+    for a, b in zip(everything(folder, "through", 4), everything(folder, "broken", 4), strict=True):
+        assert_same(a, b)
 
 
 def model(folder: Path, **changed: Any) -> SimpleNamespace:

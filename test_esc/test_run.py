@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from running import everything, started, train_here, written
+from running import everything, started, train_here, wait_for, written
 
 from esc_arch.checks import parts
 from esc_arch.common.lock import Lock
@@ -361,9 +361,7 @@ def test_a_signal_ends_a_training_that_can_be_resumed(
     disk["datasets"]["train"]["num_worker_per_gpu"] = workers
     process = started(folder, disk)
     states = folder / "experiments/tiny/training_states"
-    until = time.time() + 120
-    while not (states / "5.state").exists() and process.poll() is None and time.time() < until:
-        time.sleep(0.02)
+    wait_for(states / "5.state", process)
     os.killpg(process.pid, number)
     text = process.communicate()[0]
     assert process.returncode == 128 + number, text
