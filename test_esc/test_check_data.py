@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from esc_arch.checks import decoding, remembered
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.decoding import decode_files
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 from esc_arch.common.leftovers import is_leftover
 
 Options = dict[str, Any]
@@ -447,6 +448,30 @@ def test_images_that_are_nothing_once_they_are_shrunk(tmp_path: Path, kind: str)
     save(tmp_path / "gt" / "p2.png", picture(48, 1))
     with pytest.raises(UserError, match=r"p2\.png \(1x48\) cannot be shrunk by scale 2; remove what is so small"):
         check_dataset(section, "datasets:val")
+
+
+@pytest.mark.parametrize("kind", ["DownsampleImageDataset", "ImageNetPairedDataset"])
+def test_a_first_item_that_fails_comes_without_places_in_opencv(tmp_path: Path, kind: str) -> None:
+    section = pairs(tmp_path, type=kind, gt_size=10**5)
+    del section["dataroot_lq"]
+    with pytest.raises(UserError, match=r"gt_size 100000, do not fit into memory \(OpenCV fails \(.*choose a smaller"):
+        check_dataset(section, "datasets:train")
+    with pytest.raises(UserError, match=r"cannot read its first image: OpenCV fails \(!_src\.empty\(\)\)\.$"):
+        check_dataset({**section, "gt_size": 0, "type": "ImageNetPairedDataset"}, "datasets:train")
+
+
+@pytest.mark.parametrize(("size", "channels", "words"), [
+    ((0, 4), 3, "empty"), ((4, 4), 2, "number of channels"),
+])  # fmt: skip
+def test_words_of_opencv_name_no_place_in_its_source(size: tuple[int, int], channels: int, words: str) -> None:
+    with pytest.raises(cv2.error) as caught:
+        cv2.cvtColor(np.zeros((*size, channels), np.float32), cv2.COLOR_BGR2GRAY)
+    line = first_line(caught.value)
+    assert re.search(words, line)
+    assert re.fullmatch(r"OpenCV fails \(.+\)", line)
+    assert not re.search(r"\.[ch]pp|error|function|\n", line)
+    assert first_line(ValueError("a ", "b\nc")) == "a b"  # as BasicSR raises some
+    assert first_line(KeyError()) == "KeyError"
 
 
 def test_options_that_the_data_set_misses(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from esc_arch.common.errors import RunError
+from esc_arch.common.errors import RunError, first_line
 
 
 class Unreadable(dict[str, str]):
@@ -35,7 +35,7 @@ def what_is_unreadable(dataset: Any, index: int, error: BaseException, then: str
         error: what reading it raised.
         then: what to do once it is repaired.
     """
-    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    reason = first_line(error).rstrip(".")
     files = _files(dataset, index)
     on_disk = [file for file in files if os.path.isabs(file) or os.path.exists(file)]
     broken = [file for file in on_disk if not _decodes(file)]

@@ -212,8 +212,13 @@ def _first_item(built: Any, dataset: Options, where: str) -> Options:
     except KeyError as error:
         raise UserError(f"{where}: the option {error} is missing, which {dataset['type']} reads.") from error
     except Exception as error:  # whatever a data set may make of its options
-        parts = [str(part) for part in error.args] or [type(error).__name__]
-        reason = "".join(parts).partition("\n")[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
+        if isinstance(error, MemoryError) or "allocate" in reason:
+            side = dataset.get("gt_size")
+            raise UserError(
+                f"{where}: the first image, or patches of gt_size {side}, do not fit into memory ({reason}); choose a "
+                "smaller gt_size, or cut the images."
+            ) from error
         raise UserError(f"{where}: {dataset['type']} cannot read its first image: {reason}.") from error
     return item
 

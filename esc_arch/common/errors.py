@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from esc_arch.common.launch import launched
 
 P = ParamSpec("P")
 T = TypeVar("T")
+OF_OPENCV = re.compile(r"OpenCV\(.*?: error: \(-?\d+:(?P<kind>[^)]*)\)(?P<words>.*?) in function '")
 
 
 class UserError(ValueError):
@@ -56,8 +58,11 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Return the first line of what an error says; of one of OpenCV without places in its source."""
+    in_parts = len(error.args) > 1 and all(isinstance(part, str) for part in error.args)  # BasicSR forgets to join some
+    line = ("".join(error.args) if in_parts else str(error)).partition("\n")[0] or type(error).__name__
+    found = OF_OPENCV.match(line)
+    return line if found is None else f"OpenCV fails ({found['words'].strip() or found['kind']})"
 
 
 def some(things: list[str], most: int = 10) -> str:

@@ -12,7 +12,7 @@ from esc_arch.bridge import random_states
 from esc_arch.bridge.run.held_log import HeldLog
 from esc_arch.bridge.run.processes import said_by_first
 from esc_arch.bridge.run.resumption import Resumption, networks_must_fit
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, first_line
 
 Options = dict[str, Any]
 # What functions of BasicSR and constructors raise for arguments that do not suit them
@@ -106,8 +106,8 @@ def built(what: str, make: Callable[[], Any]) -> Any:
     except UserError:
         raise
     except OF_ARGUMENTS as error:
-        words = f"the option {error} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0]
-        raise UserError(f"{what}: this run cannot be built ({words or type(error).__name__}).") from error
+        words = f"the option {error} is missing" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{what}: this run cannot be built ({words}).") from error
 
 
 def _batches(opt: Options, loader: Any, sampler: Any) -> int:
