@@ -7,6 +7,7 @@ import io
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +17,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
-from esc_arch.pictures.items import main_properties, orientation_of_steps, resolution_of_shape, show, steps_of
+from esc_arch.pictures.items import Property, main_properties, orientation_of_steps, resolution_of_shape, show, steps_of
 from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_deep_jpeg2000, read_belongings
 from esc_arch.pictures.metadata import (
     PHOTOSHOP,
@@ -37,7 +38,7 @@ from esc_arch.pictures.rewriting import REWRITTEN, made_known
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
-_OF_ITEMS = ("AVIF", "HEIF")  # whose boxes say how pixels are to be shown
+_DEEP_JPEG2000 = ("L", "LA", "RGB", "RGBA", "I;16")  # modes
 _JPEG_KINDS = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
@@ -51,6 +52,29 @@ _UNMARKED = (
 )
 _JPEG_HEAD = 2**24  # bytes that hold all that stands before the pixels
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a file says that Pillow does not tell.
+
+    Args:
+        bits: of a channel.
+        beside: what belongs to the picture.
+        turn: how the stored pixels are to be turned, 1 to 8 as in EXIF; None where EXIF and XMP say it.
+        is_turned: whether the decoder does so.
+        is_animation: whether there is more than one frame.
+        steps: how an AVIF or HEIC is cropped and turned.
+        properties: of an AVIF or HEIC.
+    """
+
+    bits: int = 8
+    beside: Belongings = field(default_factory=Belongings)
+    turn: int | None = None
+    is_turned: bool = False
+    is_animation: bool = False
+    steps: tuple[Property, ...] = ()
+    properties: tuple[Property, ...] = ()
 
 
 def open_image(file: str, stream: BinaryIO, image_format: str) -> Image.Image:
@@ -90,7 +114,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         check: called with the width and the height before pixels are decoded; raises where there are too many.
 
     Raises:
-        UserError: a library is missing, the picture is an animation, or has another range of numbers.
+        UserError: a library is missing, the picture is an animation, has too many pixels or another range of numbers.
         Exception: it is damaged.
     """
     if image_format == "JPEG" and (kind := _kind_of_jpeg(stream.read(_JPEG_HEAD))):
@@ -110,72 +134,84 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         stream.seek(0)
         data = stream.read()
         stream.seek(position)
-        bits, beside = 8, Belongings()
-        deep = image.info.get("bit_depth") or 8
-        header = jpegxl.Header()
-        properties, below = main_properties(data) if image_format in _OF_ITEMS else ([], [])
-        steps = steps_of(properties)
-        if image_format == "JPEG2000":
-            bits, beside = bits_of_channel(data), read_belongings(data)
-        elif image_format == "JXL":
-            header, beside = jpegxl.read_header(data), jpegxl.read_belongings(data)
-            deep = header.bits
-            if header.is_animation:  # its plugin shows the last frame
-                raise UserError(f"{file} is an animation; enlarge its frames one by one.")
-        elif image_format == "AVIF":
-            deep = bits_stored([*properties, *below])
+        said = _said(image_format, image, data)
+        if said.is_animation:  # the plugin of JPEG XL shows the last frame
+            raise UserError(f"{file} is an animation; enlarge its frames one by one.")
         opened = image
         image = load_whole(opened, data, lambda whole: open_image(file, io.BytesIO(whole), image_format))
         if image is not opened:
             notes.append("its end is missing; all of the picture is there")
-        exif = load_exif(image.info.get("exif") or beside.exif)
-        xmp = image.info.get("xmp") or beside.xmp
+        exif = load_exif(_exif_of_avif(image) or image.info.get("exif") or said.beside.exif)
+        xmp = image.info.get("xmp") or said.beside.xmp
         xmp = xmp if isinstance(xmp, bytes) else b""
-        turn, is_turned = orientation_of(exif, xmp), False
-        if image_format == "JXL":  # the stream says how, and the decoder has done so, but for what was a JPEG
-            turn, is_turned = header.orientation, not getattr(image, "jpeg", False)
-        elif image_format in _OF_ITEMS:
-            turn, is_turned = orientation_of_steps(steps), image_format == "HEIF"
-            exif = load_exif(_exif_of_avif(image)) or exif
-        profile = image.info.get("icc_profile") or beside.profile or None
+        turn = said.turn or orientation_of(exif, xmp)
+        profile = image.info.get("icc_profile") or said.beside.profile or None
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
-        told = image  # by what it was opened: what is converted forgets
-        if image.mode == "CMYK" and image_format == "JPEG" and "adobe" not in image.info:
-            notes.append(_UNMARKED)
-        if image.mode in ("CMYK", "LAB"):
-            image, profile = to_srgb(image, profile), None
-        if image_format == "HEIF" and deep > 8:
-            pixels = decode_deep_heif(data, deep)
-        elif bits < 8:  # which Pillow keeps in the upper bits, and OpenCV cuts
-            pixels = stretch_whole(plain_pixels(image) >> (8 - bits), 2**bits - 1)
-        elif bits > 8 and image.mode in ("L", "LA", "RGB", "RGBA", "I;16"):  # which Pillow cuts to 8 bits or spoils
-            pixels = stretch_whole(decode_deep_jpeg2000(file, data), 2**bits - 1)
-        else:
-            pixels = plain_pixels(image)
-            if deep > 8 and pixels.dtype == np.uint8:
-                notes.append(f"its {deep} bits are reduced to 8, which is all that its decoder gives")
-            pixels = mend(data, image_format, pixels, notes)
+        pixels, profile = _pixels(file, image, data, image_format, said.bits, profile, notes)
         if image_format == "AVIF":  # whose decoder leaves to others what is not about decoding
-            pixels = show(pixels, steps, notes)
-        elif not is_turned:
+            pixels = show(pixels, said.steps, notes)
+        elif not said.is_turned:
             pixels = turn_upright(pixels, turn)
         pixels, profile = fit_profile(pixels, profile)
-        resolution = _resolution(told) or resolution_of(exif)
-        if (shaped := resolution_of_shape(properties, resolution)) != resolution:
+        resolution = _resolution(image) or resolution_of(exif)
+        if (shaped := resolution_of_shape(said.properties, resolution)) != resolution:
             exif, resolution = without_resolution(exif), shaped
         return Picture(
             pixels,
             profile,
             clean_exif(exif, turn),
             clean_xmp(xmp),
-            _iptc(told) or beside.iptc,
+            _iptc(image) or said.beside.iptc,
             turn_resolution(resolution, turn),
-            _comment(told),
-            chunks=((b"cICP", meant),) if not profile and (meant := meant_colours([*properties, *below])) else (),
+            _comment(image),
+            chunks=((b"cICP", meant),) if not profile and (meant := meant_colours(said.properties)) else (),
             notes=tuple(notes),
             lossless=image_format == "WEBP" and _is_lossless(stream),
         )
+
+
+def _said(image_format: str, image: Image.Image, data: bytes) -> _Said:
+    """Read what the format has a place for and Pillow, or its plugin, does not read."""
+    if image_format == "JPEG2000":
+        return _Said(bits_of_channel(data), read_belongings(data))
+    if image_format == "JXL":
+        header = jpegxl.read_header(data)
+        is_turned = not getattr(image, "jpeg", False)  # of what was a JPEG, that is decoded
+        return _Said(header.bits, jpegxl.read_belongings(data), header.orientation, is_turned, header.is_animation)
+    if image_format in ("AVIF", "HEIF"):
+        own, below = main_properties(data)
+        bits = bits_stored([*own, *below]) if image_format == "AVIF" else image.info.get("bit_depth") or 8
+        steps = steps_of(own)
+        turn, is_turned = orientation_of_steps(steps), image_format == "HEIF"
+        return _Said(bits, turn=turn, is_turned=is_turned, steps=tuple(steps), properties=(*own, *below))
+    return _Said()
+
+
+def _pixels(
+    file: str,
+    image: Image.Image,
+    data: bytes,
+    image_format: str,
+    bits: int,
+    profile: bytes | None,
+    notes: list[str],
+) -> tuple[Pixels, bytes | None]:
+    """Return pixels as they are stored, (H, W, 1 to 4), grey or RGB of 8 or 16 bits, and the profile that fits them."""
+    if image_format == "HEIF" and bits > 8:
+        return decode_deep_heif(data, bits), profile
+    if image_format == "JPEG2000" and bits > 8 and image.mode in _DEEP_JPEG2000:  # which Pillow cuts to 8 or spoils
+        return stretch_whole(decode_deep_jpeg2000(file, data), 2**bits - 1), profile
+    if image.mode == "CMYK" and image_format == "JPEG" and "adobe" not in image.info:
+        notes.append(_UNMARKED)
+    if image.mode in ("CMYK", "LAB"):
+        image, profile = to_srgb(image, profile), None
+    pixels = plain_pixels(image)
+    if image_format == "JPEG2000" and bits < 8:  # which Pillow keeps in the upper bits, and OpenCV cuts
+        pixels = stretch_whole(pixels >> (8 - bits), 2**bits - 1)
+    if bits > 8 and pixels.dtype == np.uint8:
+        notes.append(f"its {bits} bits are reduced to 8, which is all that its decoder gives")
+    return mend(data, image_format, pixels, notes), profile
 
 
 def plain_pixels(image: Image.Image) -> Pixels:
@@ -246,6 +282,8 @@ def _iptc(image: Image.Image) -> bytes:
 
 def _exif_of_avif(image: Image.Image) -> bytes:
     """Return EXIF data as they are stored: Pillow writes them anew, and spoils texts, where they say how to turn."""
+    if image.format != "AVIF":
+        return b""
     with suppress(AttributeError, IndexError):
         found = image._decoder.get_info()[4]  # type: ignore[attr-defined]
         return found if isinstance(found, bytes) else b""

@@ -61,6 +61,9 @@ def divide_by_alpha(pixels: Pixels) -> Pixels:
 
     Args:
         pixels: (H, W, C) uint8 or uint16, the last channel is alpha.
+
+    Returns:
+        of the same shape and type.
     """
     whole = np.iinfo(pixels.dtype).max
     alpha = pixels[..., -1:].astype(np.uint64)
