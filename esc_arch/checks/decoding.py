@@ -169,13 +169,13 @@ def _decode(content: bytes | None) -> Size | str:
         return "is empty"
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        if image is not None:
+            return misread(content, image) or (image.shape[0], image.shape[1])
     except cv2.error as error:
         return f"cannot be decoded: {error.err}"
     except MemoryError:
         return "is too large for the memory"
-    if image is None:
-        return _why_not(content)
-    return misread(content, image) or (image.shape[0], image.shape[1])
+    return _why_not(content)
 
 
 def _why_not(content: bytes) -> str:

@@ -64,7 +64,7 @@ def is_whole(content: bytes) -> bool:
         _read(content)
     except UserError as error:  # with a cause where a decoder failed, without where it is not clear what values mean
         is_damaged = error.__cause__ is not None or "damaged" in str(error)
-        return "not read" in str(error) or (not is_damaged and sniff(content[:HEAD]) is not None)
+        return "are not read" in str(error) or (not is_damaged and sniff(content[:HEAD]) is not None)
     return True
 
 

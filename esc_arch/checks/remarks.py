@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from esc_arch.checks.decoding import one_thread
 from esc_arch.checks.meanings import bits_used
 from esc_arch.checks.partners import ROOTS
 from esc_arch.common.errors import some
@@ -76,7 +77,8 @@ def dark(paths: list[Any], where: str) -> list[str]:
     """Tell that 16 bits hold values of fewer, as of a camera, which are all near black then; a sample is read."""
     files = sorted({file for path in paths for file in files_of(path)})
     sample = files[:: -(-len(files) // SAMPLE)]
-    bits = [bits_used(file) for file in sample]
+    with one_thread():
+        bits = [bits_used(file) for file in sample]
     used = max((count for count in bits if count is not None), default=16)
     if None in bits or used > 14:
         return []
