@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from odd_pictures import FAMILIES, Odd
+from odd_families import FAMILIES
+from odd_pictures import Odd
 
 from esc_arch.checks import decoding
 from esc_arch.checks.decoding import decode_values
