@@ -65,11 +65,9 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> list[str]:
             f"{where}: {file} does not fit {key} ({type(network).__name__}); choose a checkpoint of this network "
             f"({error})."
         ) from error
-    own = network.state_dict()
-    made = [name for name, tensor in weights.items() if name in own and own[name].shape != tensor.shape]
-    if not made:
+    shapes = _other_shape(network, weights)
+    if shapes is None:
         return []
-    shapes = f"{made[0]} is {_show(weights[made[0]])} in it and {_show(own[made[0]])} in the network"
     return [
         f"{where}: {file} is of another scale, or another network: {shapes}, so it is converted and the results are "
         "not those of what was trained."
@@ -95,11 +93,9 @@ def load_exactly(
     weights = read_checkpoint(file, entry, where, network)
     unfit = f"{where}: {file} does not fit {type(network).__name__}{f' x{scale}' if scale else ''}"
     advice = "choose a checkpoint of this network and scale"
-    own = network.state_dict()
-    for name, tensor in weights.items():
-        if name in own and own[name].shape != tensor.shape:
-            shapes = f"{name} is {_show(tensor)} and should be {_show(own[name])}"
-            raise UserError(f"{unfit}: {shapes}; {advice}.")
+    shapes = _other_shape(network, weights)
+    if shapes is not None:
+        raise UserError(f"{unfit}: {shapes}; {advice}.")
     try:
         # even where too many are allowed, none may be missing, or chance would be measured
         missing = load_into(network, weights, strict=strict)
@@ -107,6 +103,15 @@ def load_exactly(
         raise UserError(f"{unfit}: {str(error).partition(',')[0]}; {advice}.") from error
     if missing:
         raise UserError(f"{unfit}: it lacks {missing[0]}; {advice}.")
+
+
+def _other_shape(network: nn.Module, weights: dict[str, torch.Tensor]) -> str | None:
+    """Tell of the first of the weights whose shape is not the network's, if there is one."""
+    own = network.state_dict()
+    for name, tensor in weights.items():
+        if name in own and own[name].shape != tensor.shape:
+            return f"{name} is {_show(tensor)} in it and {_show(own[name])} in the network"
+    return None
 
 
 def _show(tensor: torch.Tensor) -> str:
