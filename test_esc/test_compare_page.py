@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,7 +26,7 @@ from esc_arch.compare.bubbles import Bubble, Chart, charts
 from esc_arch.compare.crops import GT, LQ, embedded, scenes
 from esc_arch.compare.job import Protocol
 from esc_arch.compare.options import read_rows
-from esc_arch.compare.pictures import Album
+from esc_arch.compare.pictures import YOUNG, Album, sweep
 from esc_arch.compare.runner import Plan
 
 Options = dict[str, Any]
@@ -190,6 +192,23 @@ def test_a_failed_validation_leaves_no_list(folder: Path) -> None:
     with pytest.raises(KeyError):
         fail()
     assert not album.is_there()
+
+
+def test_pictures_that_no_list_names_are_swept(plan: Plan) -> None:
+    folder = Path("out/pictures")
+    old, young = folder / f"{'0' * 20}.png", folder / f"{'1' * 20}.png"
+    own = [*folder.iterdir(), folder / "note.png"]
+    for file in (old, young, folder / "note.png"):
+        file.touch()
+    for file in (*own, old):
+        os.utime(file, (0, time.time() - 2 * YOUNG))
+    sweep(str(folder))
+    assert sorted(folder.iterdir()) == sorted([*own, young])
+    assert all(plan.album(row, "Set5").is_there() for row in plan.rows)
+    album = plan.album(plan.rows[0], "Set5")
+    fill(album, [picture(image) for image in range(3)])
+    assert Path(album.path(album.entries()[0]["result"])).stat().st_mtime > time.time() - YOUNG, "named again"
+    sweep("nowhere")
 
 
 def test_pictures_of_the_page(plan: Plan) -> None:

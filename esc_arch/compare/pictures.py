@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,8 @@ from esc_arch.common.whole_files import replacing
 
 FOLDER = "pictures"
 KINDS = ("lq", "gt", "result")
+LIST, PICTURE = (re.compile(rf"[0-9a-f]{{20}}\.{suffix}") for suffix in ("json", "png"))  # names, of digests
+YOUNG = 24 * 3600  # seconds; another comparison in the folder may yet name a picture that it has just written
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Entry = dict[str, str]  # name of the image, and the files of lq, gt (where there is one) and result
 
@@ -42,10 +46,13 @@ class Album:
     def is_there(self) -> bool:
         """Whether as many were kept as are wanted, or all that the data set has."""
         content = self._content()
-        entries = content["pictures"]
-        enough = len(entries) >= self.most or len(entries) < content["most"]
-        files = [entry[kind] for entry in entries for kind in KINDS if kind in entry]
-        return enough and all(os.path.isfile(self.path(file)) for file in files)
+        kept = len(content["pictures"])
+        enough = kept >= self.most or kept < content["most"]
+        return enough and all(os.path.isfile(self.path(file)) for file in self.files())
+
+    def files(self) -> list[str]:
+        """Return the names of all files that the list names, wanted or not."""
+        return [entry[kind] for entry in self._content()["pictures"] for kind in KINDS if kind in entry]
 
     def entries(self) -> list[Entry]:
         """Return the pictures that were kept, in the order of the data set."""
@@ -113,11 +120,30 @@ class Album:
         import cv2
 
         name = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:20] + ".png"
-        if not os.path.exists(self.path(name)):
+        if os.path.exists(self.path(name)):
+            os.utime(self.path(name))  # see `sweep`
+        else:
             _, data = cv2.imencode(".png", pixels)
             with replacing(self.path(name)) as stream:
                 stream.write(data.tobytes())
         return name
+
+
+def sweep(folder: str) -> None:
+    """Delete the pictures that no list names, as a comparison that was interrupted leaves them; not those of a day.
+
+    Args:
+        folder: of the lists and pictures; it need not be there.
+    """
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    lists = [Album(os.path.join(folder, name), 0) for name in names if LIST.fullmatch(name)]
+    named = {file for album in lists for file in album.files()}
+    for name in names:
+        file = os.path.join(folder, name)
+        if PICTURE.fullmatch(name) and name not in named:
+            with suppress(OSError):  # deleted by another comparison, or not to be deleted
+                if os.path.getmtime(file) < time.time() - YOUNG:
+                    os.remove(file)
 
 
 def _is_picture(tensor: torch.Tensor) -> bool:

@@ -16,7 +16,7 @@ from esc_arch.common.processes import clean_processes
 from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
 from esc_arch.compare.options import TIMED, Row
-from esc_arch.compare.pictures import FOLDER, Album
+from esc_arch.compare.pictures import FOLDER, Album, sweep
 from esc_arch.compare.record import Record, digest, key_of
 from esc_arch.compare.runtimes import FOLDER as GRAPHS
 from esc_arch.compare.runtimes import circumstances
@@ -124,6 +124,7 @@ def run(plan: Plan) -> Record:
                 missing = _run_process(plan, record, row, number, missing)
             bar.update(len(tasks))
     shutil.rmtree(os.path.join(plan.folder, GRAPHS), ignore_errors=True)
+    sweep(os.path.join(plan.folder, FOLDER))
     return record
 
 
