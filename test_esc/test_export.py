@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,19 @@ from conftest import TINY, randomise, relative_difference
 from torch import nn
 from torch.fx.experimental import _config
 
-from esc_arch.archs import ESC, ESCFP, ESCLTE, ESCReal, ESCRealM, HiT_SNG, HiT_SRF, MambaIR
+from esc_arch.archs import (
+    ASID,
+    ESC,
+    ESCFP,
+    ESCLTE,
+    CATANet,
+    ESCReal,
+    ESCRealM,
+    HiT_SNG,
+    HiT_SRF,
+    MambaIR,
+    MambaIRv2Light,
+)
 from esc_arch.common.errors import UserError
 from esc_arch.export import FORMATS, export
 from esc_arch.export.__main__ import main
@@ -36,6 +50,8 @@ NETWORKS: dict[str, nn.Module] = {
     "ESCRealM x1": ESCRealM(**TINY, upsampler="pixelshuffle", upscaling_factor=1),
     "ESCLTE": ESCLTE(**TINY, hidden_dim=8, hidden_list=[8]),
 }
+MAMBA = partial(MambaIR, embed_dim=30, depths=[1], d_state=3)
+MAMBA2 = partial(MambaIRv2Light, upscale=2, embed_dim=12, depths=[1], d_state=2, num_heads=[2], window_size=8)
 QUICK = ["ESC", "ESCFP"]
 THOROUGH = [pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name not in QUICK]
 
@@ -116,15 +132,26 @@ def test_onnx(tmp_path: Path, network: str) -> None:
     assert str(Path(__file__).parent.parent).encode() not in Path(file).read_bytes()
 
 
-def test_what_holds_for_one_size_only_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "name", "words"),
+    [
+        (MAMBA, "torchscript", r"MambaIR does not export to \.pt for images of every size \(\w+: .*\); try another"),
+        (MAMBA2, "torchscript", r"MambaIRv2Light does not export to \.pt for images of every size \(\w+: .*\); try"),
+        pytest.param(ASID, "torchscript", r"ASID does not export to \.pt for images of every", marks=pytest.mark.slow),
+        pytest.param(ASID, "pt2", r"ASID does not export to \.pt2 for images of", marks=[DYNAMIC, pytest.mark.slow]),
+        pytest.param(CATANet, "torchscript", r"for images .* it gives .* instead of", marks=pytest.mark.slow),
+    ],
+)
+def test_what_holds_for_one_size_only_is_not_written(
+    tmp_path: Path, network: Callable[[], nn.Module], name: str, words: str
+) -> None:
     """A scan in chunks takes as many steps as the traced image needs; running that at other sizes fails."""
-    file = tmp_path / "a.pt"
-    weights = weights_of(MambaIR(embed_dim=30, depths=[1], d_state=3), tmp_path)
-    words = r"a\.pt is not written: MambaIR does not export to \.pt for images of every size \(\w+: .*\); try another"
-    with pytest.raises(UserError, match=words) as caught:
-        export(weights, "torchscript", str(file))
+    file = tmp_path / ("a" + FORMATS[name].suffix)
+    weights = weights_of(network(), tmp_path)
+    with pytest.raises(UserError, match=rf"a\{file.suffix} is not written: {words}") as caught:
+        export(weights, name, str(file))
     assert "\n" not in str(caught.value)
-    assert not file.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
 @DYNAMIC
