@@ -209,6 +209,41 @@ def test_weights_of_pytorch_where_there_are_no_safetensors(on_the_hub: Path) -> 
     assert same(esc_arch.load("user/network"), network)
 
 
+def test_weights_in_several_files(on_the_hub: Path) -> None:
+    network = small_esc()
+    _in_parts(on_the_hub, network)
+    assert same(esc_arch.load("user/network"), network)
+    assert same(esc_arch.load("hf:user/network/model.safetensors.index.json"), network)
+
+
+@pytest.mark.parametrize("index", ["[]", "{", '{"weight_map": {"proj.weight": "../../x"}}', '{"weight_map": {}}'])
+def test_a_bad_index_is_told(on_the_hub: Path, index: str) -> None:
+    _in_parts(on_the_hub, small_esc())
+    (on_the_hub / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError):
+        esc_arch.load("user/network")
+
+
+def test_a_part_that_is_not_there_is_told(on_the_hub: Path) -> None:
+    _in_parts(on_the_hub, small_esc())
+    (on_the_hub / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match="user/network holds no"):
+        esc_arch.load("user/network")
+
+
+def _in_parts(folder: Path, network: Any) -> None:
+    from safetensors.torch import save_file
+
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    names, where = list(network.state_dict()), {}
+    for number, some in enumerate((names[::2], names[1::2]), 1):
+        part = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: network.state_dict()[name].contiguous() for name in some}, folder / part)
+        where |= dict.fromkeys(some, part)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+
+
 def test_pushing_uploads_what_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     uploaded: dict[str, bytes] = {}
 

@@ -9,8 +9,10 @@ import inspect
 import io
 import json
 import os
+import posixpath
 import re
 import tempfile
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from esc_arch.common.errors import UserError
@@ -18,7 +20,8 @@ from esc_arch.common.whole_files import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 OTHER_WEIGHTS = "pytorch_model.bin"  # where a repository has no safetensors
-IN_PARTS = (WEIGHTS + ".index.json", OTHER_WEIGHTS + ".index.json")  # the same in several files
+_INDEX = ".index.json"
+IN_PARTS = (WEIGHTS + _INDEX, OTHER_WEIGHTS + _INDEX)  # the same in several files
 NETWORK = "network"  # the entry of the configuration that names the class
 PREFIX = "hf:"
 CARD_TEMPLATE = """---
@@ -192,7 +195,7 @@ def download(name: str) -> str:
 
     Args:
         name: "user/name[/file][@revision]"; without a file the repository's `model.safetensors`, or else its
-            `pytorch_model.bin`.
+            `pytorch_model.bin`, or the index of several files instead of one of these, with the files that it names.
 
     Returns:
         the path of the weights, with the configuration beside it.
@@ -205,16 +208,35 @@ def download(name: str) -> str:
     fetch = functools.partial(hub.hf_hub_download, repo, revision=revision)
     with _told(repo):
         if file is not None:
-            return str(fetch(file))
-        try:
-            weights = fetch(WEIGHTS)
-        except hub.errors.LocalEntryNotFoundError:
-            raise
-        except hub.errors.EntryNotFoundError:
-            weights = fetch(OTHER_WEIGHTS)
+            weights = str(fetch(file))
+            if file.endswith(_INDEX):
+                _fetch_parts(weights, file, fetch)
+            return weights
+        for name in (WEIGHTS, OTHER_WEIGHTS, *IN_PARTS):
+            try:
+                weights = str(fetch(name))
+                break
+            except hub.errors.LocalEntryNotFoundError:
+                raise
+            except hub.errors.EntryNotFoundError:
+                if name == IN_PARTS[-1]:
+                    raise
+        if name in IN_PARTS:
+            _fetch_parts(weights, name, fetch)
         with contextlib.suppress(hub.errors.EntryNotFoundError):
             fetch(CONFIG)
-        return str(weights)
+        return weights
+
+
+def _fetch_parts(index: str, name: str, fetch: Callable[[str], str]) -> None:
+    """Download the files beside an index that it names; those are looked over when they are read."""
+    with open(index, encoding="utf-8") as stream:
+        content = json.load(stream)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    parts = dict.fromkeys(where.values()) if isinstance(where, dict) else {}
+    for part in parts:
+        if isinstance(part, str) and os.path.basename(part) == part:
+            fetch(posixpath.join(posixpath.dirname(name), part))
 
 
 def configuration_beside(file: str) -> dict[str, Any]:
