@@ -12,6 +12,7 @@ from esc_arch.bridge.run.feed import ValidationImages
 from esc_arch.bridge.run.folder import RunFolder
 from esc_arch.bridge.run.held_log import HeldLog
 from esc_arch.bridge.run.processes import said_by_first
+from esc_arch.bridge.run.stand_ins import standing_in
 from esc_arch.common.interruptions import Interruptions
 
 Options = dict[str, Any]
@@ -35,15 +36,9 @@ class Testing:
 
         self._build = module.build_model
         stand_ins = {"make_exp_dirs": self._prepare(module.make_exp_dirs), "build_model": self._give_model}
-        before = {name: getattr(module, name) for name in stand_ins}
-        for name, stand_in in stand_ins.items():
-            setattr(module, name, stand_in)
-        try:
-            with self._stack, told(lambda: self.opt, lambda: self.place, lambda: self._model is not None):
-                yield
-        finally:
-            for name, original in before.items():
-                setattr(module, name, original)
+        failures = told(lambda: self.opt, lambda: self.place, lambda: self._model is not None)
+        with standing_in(module, stand_ins), self._stack, failures:
+            yield
 
     def begin(self, opt: Options, args: Any) -> None:
         """Take note of the options, before they are checked."""

@@ -18,6 +18,7 @@ from esc_arch.bridge.run.feed import Abandoned, Feed, ValidationImages
 from esc_arch.bridge.run.folder import ExperimentFolder
 from esc_arch.bridge.run.processes import gathered, highest, said_by_first
 from esc_arch.bridge.run.resumption import Resumption
+from esc_arch.bridge.run.stand_ins import standing_in
 from esc_arch.common.ending import Stopped
 from esc_arch.common.errors import RunError, UserError
 from esc_arch.common.interruptions import Interruptions
@@ -66,13 +67,11 @@ class Training:
             "CUDAPrefetcher": self._feed(module.CUDAPrefetcher),
         }
         self._make_loaders = module.create_train_val_dataloader
-        before = {name: getattr(module, name) for name in stand_ins}
-        for name, stand_in in stand_ins.items():
-            setattr(module, name, stand_in)
         # a log that cannot be written is no reason for a stack trace at every line: the next checkpoint tells
         logging.raiseExceptions, raises = False, logging.raiseExceptions
         try:
             with (
+                standing_in(module, stand_ins),
                 contextlib.suppress(DryRunDone),
                 self._stack,
                 told(lambda: self.opt, self.where, lambda: self.phase == VALIDATION),
@@ -80,8 +79,6 @@ class Training:
                 yield
         finally:
             logging.raiseExceptions = raises
-            for name, original in before.items():
-                setattr(module, name, original)
 
     # ---- before anything is written
 
