@@ -119,9 +119,8 @@ def shown(device: str) -> dict[str, Any]:
 
 def everything(arguments: argparse.Namespace, device: str, batch: int) -> None:
     """Measure a GPU; write the report as Markdown and as JSON."""
-    setting = gpu.Setting(
-        device, arguments.output_size, arguments.patch, batch, arguments.rounds, arguments.minutes
-    )  # fmt: skip
+    sides = arguments.output_size, arguments.patch
+    setting = gpu.Setting(device, *sides, batch, arguments.rounds, arguments.minutes)
     report = gpu.measure_all(setting, shown(device))
     files = {arguments.output: gpu.markdown(report), arguments.output.with_suffix(".json"): gpu.as_json(report)}
     print(files[arguments.output])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,10 +69,11 @@ class Case:
 
     def context(self, device: str) -> AbstractContextManager[Any]:
         """Return the context of dtype and speed-ups in which the network runs."""
-        stack = contextlib.ExitStack()
+        stack = ExitStack()
         stack.enter_context(speedups.use(Speedups.none() if self.plain else Speedups()))
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.dtype)
-        stack.enter_context(torch.autocast(device, dtype) if dtype else nullcontext())
+        if dtype:
+            stack.enter_context(torch.autocast(device, dtype))
         return stack
 
 

@@ -31,7 +31,7 @@ from esc_arch.upscale.reaching import Networks
 from esc_arch.upscale.sizes import Size, box
 from esc_arch.upscale.streams import STREAM, check_standard_output
 from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos, targets_of, videos_among
-from esc_arch.upscale.work import DEFAULT_SCALE, Settings
+from esc_arch.upscale.work import Settings, label_of
 
 KINDS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "bmp": ".bmp", "avif": ".avif"}
 WITH_QUALITY = ("JPEG", "WEBP", "AVIF")
@@ -124,9 +124,7 @@ def _networks(args: argparse.Namespace, dtype: str) -> Networks:
 
 
 def _suffix(args: argparse.Namespace, size: Size, networks: Networks) -> str:
-    if args.suffix is not None:
-        return str(args.suffix)
-    return size.label() if size.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
+    return label_of(size, networks) if args.suffix is None else str(args.suffix)
 
 
 def _messages(args: argparse.Namespace) -> TextIO:

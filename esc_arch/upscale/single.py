@@ -14,7 +14,7 @@ from esc_arch.upscale.array import wanted_size
 from esc_arch.upscale.jobs import plan_jobs, try_places
 from esc_arch.upscale.network import load_enlarger
 from esc_arch.upscale.reaching import Networks
-from esc_arch.upscale.work import DEFAULT_SCALE, Settings, Work
+from esc_arch.upscale.work import Settings, Work, label_of
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,8 @@ def upscale_file(
     load = functools.partial(load_enlarger, self_ensemble=self_ensemble, dtype=dtype, scale=scale, window=window)
     networks = Networks(weights, load)
     networks.move(device, dtype)
-    label = wanted.label() if wanted.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
     source, output = os.fspath(source), os.fspath(output)
-    plan = plan_jobs([source], output, label if suffix is None else suffix, kind)
+    plan = plan_jobs([source], output, label_of(wanted, networks) if suffix is None else suffix, kind)
     try_places(plan, output, overwrite=True)
     if plan.problems:
         raise UserError(next(iter(plan.problems.values())))

@@ -122,6 +122,11 @@ class Work:
         return text if source in text else f"{source}: {text}"
 
 
+def label_of(size: Size, networks: Networks) -> str:
+    """Return what is added to the names of results, such as `_x2`."""
+    return size.label() if size.is_given else f"_x{networks.reaching(DEFAULT_SCALE).scale:g}"
+
+
 def read(work: Work, networks: Networks, settings: Settings) -> None:
     """Read the picture, choose the network, and check that the result can be written.
 
