@@ -108,6 +108,8 @@ struct Images {
     std::ptrdiff_t windows() const { return batch * (height / side) * (width / side); }
 };
 
+#include "windows.h"
+
 #if defined(__x86_64__)
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
@@ -133,13 +135,10 @@ namespace avx512 {
 #ifdef HAS_BF16
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
 #define LANES 16
-#define QUERIES 8
 #define PIXELS 5
 namespace avx512_bf16 {
 #include "vector.h"
 #include "bf16.h"
-#include "attention.h"
-#include "attention_images.h"
 #include "attention_bf16.h"
 #include "groups.h"
 #include "factors_bf16.h"
@@ -152,7 +151,6 @@ namespace avx512_bf16 {
 }  // namespace avx512_bf16
 #undef TARGET
 #undef LANES
-#undef QUERIES
 #undef PIXELS
 #endif
 
