@@ -41,8 +41,9 @@ def save(file: Path, image: np.ndarray[Any, Any]) -> Path:
 def pairs(root: Path, **changed: Any) -> Options:
     """Folders of three pairs at scale 2, and the section of a training set of them."""
     for index in range(3):
-        save(root / "gt" / f"p{index}.png", picture(48, 40, index))
-        save(root / "lq" / f"p{index}.png", picture(24, 20, index))
+        gt = picture(48, 40, index)
+        save(root / "gt" / f"p{index}.png", gt)
+        save(root / "lq" / f"p{index}.png", cv2.resize(gt, (20, 24), interpolation=cv2.INTER_AREA))
     return {
         "name": "pairs", "type": "PairedImageDataset", "phase": "train", "scale": 2, "gt_size": 32,
         "dataroot_gt": str(root / "gt"), "dataroot_lq": str(root / "lq"), "io_backend": {"type": "disk"},

@@ -15,8 +15,9 @@ import torch
 
 from esc_arch.bridge import shared_lmdb
 from esc_arch.checks.clips import CLIPS, frames_of
-from esc_arch.checks.decoding import Findings, Size, decode_files, one_thread
-from esc_arch.checks.lmdb import check_lmdb, show
+from esc_arch.checks.decoding import Size, Whole, decode_files, one_thread
+from esc_arch.checks.likeness import check_likeness
+from esc_arch.checks.lmdb import check_lmdb, show, thumbnails_in
 from esc_arch.checks.names import check_registered
 from esc_arch.checks.partners import ROOTS, check_keys, unpaired
 from esc_arch.checks.remarks import (
@@ -36,6 +37,7 @@ from esc_arch.common.errors import UserError, first_line, some
 
 Options = dict[str, Any]
 RGB = 3  # channels
+LMDB_SAMPLE = 100  # pairs of LMDBs that are compared, evenly spread
 ADVICE = "prepare the data as datasets/README.md says"
 
 
@@ -110,7 +112,8 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     paths: Any = frames_of(dataset, built) if kind in CLIPS else getattr(built, "paths", None)
     if not isinstance(paths, list):
         return Checked(count, images=images_of(dataset, None))  # of somebody's own
-    found = _sizes_of(paths, sizes, decode, where)
+    pictures = _decoded(paths, where) if decode and not sizes else None
+    found = _sizes_of(sizes, pictures)
     if found is not None and (kind in PAIRED or (kind in CLIPS and not sizes)):
         _check_pairs(dataset, paths, found, where)
     elif found is not None and kind in SHRINKING:
@@ -118,6 +121,7 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
     if found is not None and kind == "BicubicDataset" and dataset["phase"] == "train":
         for path in paths:
             _check_patch_fits(dataset, path, found[path], where)
+    notes = _check_likeness(dataset, paths, pictures, where) if decode and kind in PAIRED else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(_as_before())
         for root in sizes:
@@ -131,7 +135,7 @@ def _check_one_root(dataset: Options, where: str, decode: bool) -> Checked:
         channels = item["lq"].shape[-3] if decode else RGB
         return Checked(count, channels=channels, images=images_of(dataset, None))
     channels = item["lq"].shape[-3] if lq is not None else 1 if dataset.get("color") == "y" else RGB
-    notes = listed_twice(dataset, paths, where)
+    notes += listed_twice(dataset, paths, where)
     if not sizes:
         notes += left_below(dataset, paths, where) + (dark(paths, where) if decode else [])
     return Checked(count, _results(dataset, paths, found), has_gt, lq, gt, channels, notes, images_of(dataset, paths))
@@ -184,7 +188,7 @@ def _build(dataset: Options, where: str) -> tuple[Any, int]:
 
 
 def _sizes_of(
-    paths: list[Any], lmdb: dict[str, dict[str, Size]], decode: bool, where: str
+    lmdb: dict[str, dict[str, Size]], pictures: dict[str, Whole] | None
 ) -> dict[str, Size] | dict[tuple[str, str], Size] | None:
     """Return the size of each image: by path, or in an LMDB by (option, key); None where they are not known."""
     if lmdb:
@@ -192,16 +196,30 @@ def _sizes_of(
         only = next(iter(lmdb.values()))
         by_key.update(only)  # of data sets of one root
         return by_key
-    if not decode:
-        return None
-    files = [file for path in paths for file in files_of(path)]
-    findings: Findings = decode_files(files, where)
+    return None if pictures is None else {path: picture.size for path, picture in pictures.items()}
+
+
+def _decoded(paths: list[Any], where: str) -> dict[str, Whole]:
+    """Decode all files of a data set, which must all be whole."""
+    findings = decode_files([file for path in paths for file in files_of(path)], where)
     if findings.faults:
         wrong = [f"{path} {fault}" for path, fault in findings.faults.items()]
         one = len(wrong) == 1
         what = "a file cannot be read as an image" if one else f"{len(wrong)} files cannot be read as images"
         raise UserError(f"{where}: {what}: {some(wrong)}; repair or remove {'it' if one else 'them'}.")
-    return findings.sizes
+    return findings.whole
+
+
+def _check_likeness(
+    dataset: Options, paths: list[dict[str, str]], pictures: dict[str, Whole] | None, where: str
+) -> list[str]:
+    """Check that LQ shows what GT shows, of LMDBs in a sample; return what is odd."""
+    if pictures is not None:
+        files = [(pair["gt_path"], pair["lq_path"]) for pair in paths]
+        return check_likeness(((gt, lq, pictures[gt].thumbnail, pictures[lq].thumbnail) for gt, lq in files), where)
+    keys = [pair["gt_path"] for pair in paths]
+    gt, lq = (thumbnails_in(dataset[root], keys[:: -(-len(keys) // LMDB_SAMPLE)]) for root in ROOTS)
+    return check_likeness(((f"{key} of dataroot_gt", f"{key} of dataroot_lq", gt[key], lq[key]) for key in gt), where)
 
 
 def _first_item(built: Any, dataset: Options, where: str) -> Options:

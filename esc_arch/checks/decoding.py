@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from esc_arch.checks.likeness import thumbnail
 from esc_arch.checks.meanings import decode_as_stored, is_whole, misread, strange_type
 from esc_arch.checks.remembered import Remembered
 from esc_arch.pictures.formats import HEAD, sniff
@@ -28,12 +29,25 @@ SILENCE = 30  # seconds after which a line says how far the decoding is, where t
 MANY = 500  # pictures of which a line announces that they are decoded
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A picture that can be decoded: its height and width, and its thumbnail."""
+
+    size: Size
+    thumbnail: bytes
+
+
 @dataclass
 class Findings:
-    """What was found in pictures, by path or key: sizes of those that are whole, and what is wrong with the others."""
+    """What was found in pictures, by path or key: those that are whole, and what is wrong with the others."""
 
-    sizes: dict[str, Size] = field(default_factory=dict)
+    whole: dict[str, Whole] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, Size]:
+        """Sizes of those that are whole."""
+        return {name: found.size for name, found in self.whole.items()}
 
 
 def decode_files(paths: Iterable[str], what: str) -> Findings:
@@ -44,7 +58,7 @@ def decode_files(paths: Iterable[str], what: str) -> Findings:
         what: whose pictures they are, for the progress bar.
 
     Returns:
-        sizes as OpenCV counts them, after turning as EXIF says, and faults.
+        sizes and thumbnails as OpenCV has them, after turning as EXIF says, and faults.
     """
     findings, folders, states, waiting = Findings(), dict[str, Remembered](), dict[str, os.stat_result](), list[str]()
     for path in dict.fromkeys(paths):
@@ -55,19 +69,19 @@ def decode_files(paths: Iterable[str], what: str) -> Findings:
             continue
         folder = os.path.dirname(path)
         if folder not in folders:
-            folders[folder] = Remembered(folder, f"OpenCV {cv2.__version__}, with meanings")
+            folders[folder] = Remembered(folder, f"OpenCV {cv2.__version__}, with thumbnails")
         known = folders[folder].get(path, states[path])
         if known is None:
             waiting.append(path)
         else:
-            findings.sizes[path] = known
+            findings.whole[path] = Whole(*known)
     try:
         for path, found in _each(_read_file, waiting, what):
             if isinstance(found, str):
                 findings.faults[path] = found
             else:
-                findings.sizes[path] = found
-                folders[os.path.dirname(path)].add(path, states[path], found)
+                findings.whole[path] = found
+                folders[os.path.dirname(path)].add(path, states[path], found.size, found.thumbnail)
     finally:  # also when the user has waited long enough
         for remembered in folders.values():
             remembered.save()
@@ -87,7 +101,7 @@ def decode_values(read: Callable[[str], bytes | None], keys: list[str], what: st
         if isinstance(found, str):
             findings.faults[key] = found
         else:
-            findings.sizes[key] = found
+            findings.whole[key] = found
     return findings
 
 
@@ -102,7 +116,7 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> Iterator[tuple[str, Size | str]]:
+def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> Iterator[tuple[str, Whole | str]]:
     """Decode in as many threads as there are CPUs: OpenCV lets them run side by side."""
     if not names:
         return
@@ -133,10 +147,10 @@ def _each(read: Callable[[str], bytes | None], names: list[str], what: str) -> I
 
 
 def _damaged_jpegs(
-    read: Callable[[str], bytes | None], found: dict[str, Size | str], heard: Callable[[], bytes]
-) -> dict[str, Size | str]:
+    read: Callable[[str], bytes | None], found: dict[str, Whole | str], heard: Callable[[], bytes]
+) -> dict[str, Whole | str]:
     """Find those of which the library of JPEG says, on the terminal only, that it filled up what is missing."""
-    damaged: dict[str, Size | str] = {}
+    damaged: dict[str, Whole | str] = {}
     for name in found:
         content = b"" if isinstance(found[name], str) else read(name) or b""
         if content.startswith(JPEG):
@@ -155,14 +169,14 @@ def _read_file(path: str) -> bytes:
         return file.read()
 
 
-def _read_and_decode(read: Callable[[str], bytes | None], name: str) -> Size | str:
+def _read_and_decode(read: Callable[[str], bytes | None], name: str) -> Whole | str:
     try:
         return _decode(read(name))
     except OSError as error:
         return error.strerror or str(error)
 
 
-def _decode(content: bytes | None) -> Size | str:
+def _decode(content: bytes | None) -> Whole | str:
     if content is None:
         return "is missing"
     if not content:
@@ -170,7 +184,7 @@ def _decode(content: bytes | None) -> Size | str:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:
-            return misread(content, image) or (image.shape[0], image.shape[1])
+            return misread(content, image) or Whole((image.shape[0], image.shape[1]), thumbnail(image))
     except cv2.error as error:
         return f"cannot be decoded: {error.err}"
     except MemoryError:

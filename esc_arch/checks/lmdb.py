@@ -99,6 +99,13 @@ def _check_sample(folder: str, sizes: dict[str, Size], read: object, where: str)
     remembered.save()
 
 
+def thumbnails_in(folder: str, keys: list[str]) -> dict[str, bytes]:
+    """Return the thumbnails of some images of an LMDB that is whole, by key."""
+    with shared_lmdb.opened(folder) as database, database.begin() as transaction:
+        found = decode_values(lambda key: transaction.get(key.encode()), keys, folder).whole
+    return {key: found[key].thumbnail if key in found else b"" for key in keys}
+
+
 def show(size: Size) -> str:
     """Write a size as width x height."""
     return f"{size[1]}x{size[0]}"

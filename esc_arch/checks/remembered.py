@@ -9,7 +9,8 @@ import sys
 import tempfile
 from typing import Any
 
-Entry = list[int]  # size in bytes, time of change in ns, height, width
+Size = tuple[int, int]  # height, width
+Entry = tuple[int, int, int, int, str]  # size in bytes, time of change in ns, height, width, thumbnail in hexadecimal
 
 
 class Remembered:
@@ -32,20 +33,20 @@ class Remembered:
             with open(self.file, encoding="utf-8") as stream:
                 content: Any = json.load(stream)
             if content["decoder"] == decoder:
-                self.entries = {str(key): [int(number) for number in entry] for key, entry in content["files"].items()}
+                self.entries = {str(key): _entry(*entry) for key, entry in content["files"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
 
-    def get(self, path: str, state: os.stat_result) -> tuple[int, int] | None:
-        """Return height and width of a picture that is as it was, or None."""
-        entry = self.entries.get(os.path.basename(path), [])
-        if len(entry) != 4 or entry[:2] != [state.st_size, state.st_mtime_ns]:
+    def get(self, path: str, state: os.stat_result) -> tuple[Size, bytes] | None:
+        """Return height and width, and the thumbnail, of a picture that is as it was, or None."""
+        size, changed, height, width, thumbnail = self.entries.get(os.path.basename(path), (-1, 0, 0, 0, ""))
+        if (size, changed) != (state.st_size, state.st_mtime_ns):
             return None
-        return entry[2], entry[3]
+        return (height, width), bytes.fromhex(thumbnail)
 
-    def add(self, path: str, state: os.stat_result, size: tuple[int, int]) -> None:
+    def add(self, path: str, state: os.stat_result, size: Size, thumbnail: bytes = b"") -> None:
         """Remember a picture of (height, width) pixels."""
-        self.entries[os.path.basename(path)] = [state.st_size, state.st_mtime_ns, *size]
+        self.entries[os.path.basename(path)] = state.st_size, state.st_mtime_ns, *size, thumbnail.hex()
         self.changed = True
 
     def save(self) -> None:
@@ -64,6 +65,10 @@ class Remembered:
                 raise
         except (OSError, ValueError):
             pass
+
+
+def _entry(size: int, changed: int, height: int, width: int, thumbnail: str) -> Entry:
+    return int(size), int(changed), int(height), int(width), bytes.fromhex(thumbnail).hex()
 
 
 def cache_folder() -> str:
