@@ -42,6 +42,19 @@ def test_attention(lanes: int, window: int, heads: int, depth: int) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("fall", [False, True])
+def test_scores_far_apart(lanes: int, fall: bool) -> None:
+    """Sums are scaled anew wherever the largest score so far is left behind, and what lies far below counts nothing."""
+    qkv = images(1, 32, 32, 8)
+    factor = torch.linspace(0, 40, 32 * 32).reshape(32, 32)  # of keys, so that the scores of a query span hundreds
+    qkv[:, 8:16] *= factor.flip(0, 1) if fall else factor
+    table = 30 * torch.randn(1, 63 * 63)
+    expected = outputs_and_gradients(qkv.double(), table.double(), 32, 1, "Naive")
+    for value, reference in zip(outputs_and_gradients(qkv, table, 32, 1, "auto"), expected, strict=True):
+        assert relative_difference(value.double(), reference) <= 1e-4  # scores of 1000 are rounded to 6e-5
+
+
+@needs_kernels
 @pytest.mark.parametrize("threads", [1, 3, 40])
 def test_threads_change_nothing(threads: int) -> None:
     """Few heads of windows are shared out by queries, so that forty threads have something to do."""

@@ -15,29 +15,11 @@ struct PackedPairs {
     const Pair *values;  // (n / 2, 2 * pairs), each of one channel of two keys
 };
 
-// 2^x of COUNT vectors, x <= 127, with a relative error below 1.1e-4, a twentieth of the rounding to bf16; below -126 it
-// is 2^-126. Step by step for all of them: those that wait for their turn would fill the queue of the processor.
+// With a relative error below 1.1e-4, a twentieth of the rounding to bf16.
+constexpr float EXP2_COARSE[] = {5.500893e-2f, 2.4221096e-1f, 6.9328293e-1f};
+
 template <int COUNT>
-INLINE void exp2_coarse(Vec (&x)[COUNT]) {
-    const float rounding = 12582912.f;  // 1.5 * 2^23: the sum has no bits behind the point
-    Vec shifted[COUNT], power[COUNT];
-    UNROLL
-    for (int i = 0; i < COUNT; i++) x[i] = max(splat(-126.f), x[i]);
-    UNROLL
-    for (int i = 0; i < COUNT; i++) shifted[i] = x[i] + rounding;
-    UNROLL
-    for (int i = 0; i < COUNT; i++) power[i] = shifted[i] - rounding;
-    UNROLL
-    for (int i = 0; i < COUNT; i++) x[i] -= power[i];
-    UNROLL
-    for (int i = 0; i < COUNT; i++) power[i] = x[i] * 5.500893e-2f + 2.4221096e-1f;
-    UNROLL
-    for (int i = 0; i < COUNT; i++) power[i] = power[i] * x[i] + 6.9328293e-1f;
-    UNROLL
-    for (int i = 0; i < COUNT; i++) power[i] = power[i] * x[i] + 1.f;
-    UNROLL
-    for (int i = 0; i < COUNT; i++) x[i] = (Vec)((IntVec)power[i] + ((IntVec)shifted[i] << 23));
-}
+INLINE void exp2_coarse(Vec (&x)[COUNT]) { exp2_by(EXP2_COARSE, x); }
 
 // Copies `count` pairs, and fills up to `pairs` with zeros.
 INLINE void copy_pairs(const Bf16 *from, int count, int pairs, Pair *to) {

@@ -22,8 +22,6 @@ INLINE IntVec pairs_of(Vec first, Vec second) {
     return (IntVec)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
-INLINE bool any_beyond(Vec x, Vec limit) { return _mm512_cmp_ps_mask((__m512)x, (__m512)limit, _CMP_GT_OQ); }
-
 // Rounds 2 * LANES floats that lie side by side to LANES pairs of neighbours.
 INLINE IntVec pairs_of_neighbours(Vec first, Vec second) {
     return (IntVec)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);

@@ -9,9 +9,11 @@
 
 #include <omp.h>
 
-#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
-#define HAS_BF16 1
+#if defined(__x86_64__)
 #include <immintrin.h>
+#if defined(__clang__) || __GNUC__ >= 10
+#define HAS_BF16 1
+#endif
 #endif
 
 #define INLINE TARGET static inline __attribute__((always_inline))
@@ -114,11 +116,11 @@ struct Images {
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define LANES 16
-#define QUERIES 8
 #define PIXELS 5
 namespace avx512 {
 #include "vector.h"
 #include "attention.h"
+#include "attention_gradients.h"
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"
@@ -129,7 +131,6 @@ namespace avx512 {
 }  // namespace avx512
 #undef TARGET
 #undef LANES
-#undef QUERIES
 #undef PIXELS
 
 #ifdef HAS_BF16
@@ -156,11 +157,11 @@ namespace avx512_bf16 {
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define LANES 8
-#define QUERIES 4
 #define PIXELS 6
 namespace avx2 {
 #include "vector.h"
 #include "attention.h"
+#include "attention_gradients.h"
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"
@@ -189,11 +190,11 @@ bool supports_bf16() { return supported_lanes() == 16 && __builtin_cpu_supports(
 
 #define TARGET
 #define LANES 4
-#define QUERIES 8
 #define PIXELS 5
 namespace generic {
 #include "vector.h"
 #include "attention.h"
+#include "attention_gradients.h"
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"

@@ -55,18 +55,68 @@ INLINE float largest(Vec x) {
     return most;
 }
 
-// 2^x for x <= 127, with a relative error below 2e-7; below -126 it is 2^-126.
-INLINE Vec exp2(Vec x) {
-    const float rounding = 12582912.f;  // 1.5 * 2^23: the sum has no bits behind the point
-    x = max(splat(-126.f), x);
-    Vec shifted = x + rounding;
-    Vec rest = x - (shifted - rounding);  // in [-0.5, 0.5]
-    Vec power = splat(1.5403530e-4f);  // the Taylor series
-    power = power * rest + 1.3333558e-3f;
-    power = power * rest + 9.6181291e-3f;
-    power = power * rest + 5.5504109e-2f;
-    power = power * rest + 2.4022651e-1f;
-    power = power * rest + 6.9314718e-1f;
-    power = power * rest + 1.f;
-    return (Vec)((IntVec)power + ((IntVec)shifted << 23));
+constexpr float ROUNDING = 12582912.f;  // 1.5 * 2^23: a sum with it has no bits behind the point
+
+INLINE bool any_beyond(Vec x, Vec limit) {
+#if defined(__x86_64__) && LANES == 16
+    return _mm512_cmp_ps_mask((__m512)x, (__m512)limit, _CMP_GT_OQ);
+#elif defined(__x86_64__)
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, (__m256)limit, _CMP_GT_OQ));
+#else
+    const IntVec beyond = x > limit;
+    int any = 0;
+    for (int lane = 0; lane < LANES; lane++) any |= beyond[lane];
+    return any;
+#endif
 }
+
+// Cuts COUNT vectors into the nearest whole numbers and what is left, in [-0.5, 0.5].
+template <int COUNT>
+INLINE void split(Vec (&x)[COUNT], Vec (&whole)[COUNT]) {
+#if defined(__x86_64__) && LANES == 16
+    UNROLL
+    for (int i = 0; i < COUNT; i++) whole[i] = (Vec)_mm512_roundscale_ps((__m512)x[i], _MM_FROUND_TO_NEAREST_INT);
+    UNROLL
+    for (int i = 0; i < COUNT; i++) x[i] = (Vec)_mm512_reduce_ps((__m512)x[i], _MM_FROUND_TO_NEAREST_INT);
+#else
+    UNROLL
+    for (int i = 0; i < COUNT; i++) x[i] = max(splat(-126.f), x[i]);
+    UNROLL
+    for (int i = 0; i < COUNT; i++) whole[i] = x[i] + ROUNDING;
+    UNROLL
+    for (int i = 0; i < COUNT; i++) x[i] -= whole[i] - ROUNDING;
+#endif
+}
+
+// x times 2 to the power of a whole number from `split`.
+INLINE Vec scaled(Vec x, Vec whole) {
+#if defined(__x86_64__) && LANES == 16
+    return (Vec)_mm512_scalef_ps((__m512)x, (__m512)whole);
+#else
+    return (Vec)((IntVec)x + ((IntVec)whole << 23));
+#endif
+}
+
+// 2^x of COUNT vectors, x <= 127; below -126 it is 2^-126 or less. `series` are the factors of x^n to x^1 that
+// approximate 2^x - 1 within [-0.5, 0.5]. Step by step for all of them: those that wait for their turn would fill the
+// queue of the processor.
+template <int LENGTH, int COUNT>
+INLINE void exp2_by(const float (&series)[LENGTH], Vec (&x)[COUNT]) {
+    Vec whole[COUNT], power[COUNT];
+    split(x, whole);
+    UNROLL
+    for (int i = 0; i < COUNT; i++) power[i] = x[i] * series[0] + series[1];
+    UNROLL
+    for (int term = 2; term < LENGTH; term++) {
+        UNROLL
+        for (int i = 0; i < COUNT; i++) power[i] = power[i] * x[i] + series[term];
+    }
+    UNROLL
+    for (int i = 0; i < COUNT; i++) x[i] = scaled(power[i] * x[i] + 1.f, whole[i]);
+}
+
+// With a relative error below 2e-7: the smallest largest error of that degree.
+constexpr float EXP2[] = {1.32647273e-3f, 9.67151299e-3f, 5.55073358e-2f, 2.40222424e-1f, 6.93147004e-1f};
+
+template <int COUNT>
+INLINE void exp2(Vec (&x)[COUNT]) { exp2_by(EXP2, x); }

@@ -16,13 +16,13 @@ static Window window_of(const Images &images, std::ptrdiff_t index) {
 struct Share {
     int head;
     std::ptrdiff_t index;  // of the window
-    int first, last;  // the queries [first, last), 16 or a multiple of it
+    int first, last;  // the queries [first, last), 32 or a multiple of it
 };
 
 // Into how many parts the queries of a head of a window are cut, where there are few of them.
 static int parts_of_heads(const Images &images) {
-    int parts = 1;  // 16 at most, which leave 16 queries to each in the smallest window
-    while (images.windows() * images.heads * parts < 4 * images.threads && parts < 16) parts *= 2;
+    int parts = 1;  // 8 at most, which leave 32 queries to each in the smallest window
+    while (images.windows() * images.heads * parts < 4 * images.threads && parts < 8) parts *= 2;
     return parts;
 }
 
