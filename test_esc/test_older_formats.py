@@ -189,6 +189,42 @@ def test_ink_of_xbm() -> None:
     np.testing.assert_array_equal(read(data).pixels[..., 0], np.where(bits, 0, 255))
 
 
+def packed_sun(stored: bytes) -> bytes:
+    """Run lengths of rasterfile(5)."""
+    return re.sub(
+        rb"(.)\1{0,255}",
+        lambda run: (
+            b"\x80" + bytes([len(run[0]) - 1]) + run[1] if len(run[0]) > 1 else run[0].replace(b"\x80", b"\x80\0")
+        ),
+        stored,
+        flags=re.DOTALL,
+    )
+
+
+@pytest.mark.parametrize(("kind", "even"), [(0, True), (1, True), (2, True), (2, False)])
+@pytest.mark.parametrize(("depth", "mapped"), [(1, False), (8, False), (8, True), (24, False)])
+@pytest.mark.parametrize("width", [8, 9, 11, 16])
+def test_sun_raster(kind: int, even: bool, depth: int, mapped: bool, width: int) -> None:
+    """A row has an even number of bytes; runs go over the byte that is added, where a program has not left it out."""
+    pixels = np.repeat(noise(5, (width + 1) // 2, {1: 1, 8: 1, 24: 3}[depth]), 2, axis=1)[:, :width]
+    pixels[0, 0] = 128  # which begins a run
+    table = noise(256, 1, 3)[:, 0]
+    if depth == 1:
+        rows, seen = np.packbits(pixels[..., 0] < 128, axis=1), np.where(pixels < 128, 0, 255)
+    else:
+        rows, seen = pixels[..., ::-1].reshape(5, -1), table[pixels[..., 0]] if mapped else pixels
+    if even and rows.shape[1] % 2:
+        rows = np.pad(rows, ((0, 0), (0, 1)))
+    stored = packed_sun(rows.tobytes()) if kind == 2 else rows.tobytes()
+    colours = table.T.tobytes() if mapped else b""
+    head = struct.pack(">8I", 0x59A66A95, width, 5, depth, len(stored), kind, mapped, len(colours))
+    found = read(head + colours + stored).pixels
+    np.testing.assert_array_equal(found, seen)
+    if kind == 2:
+        with pytest.raises(UserError, match="missing"):
+            read(head + colours + stored[:-4])
+
+
 @pytest.mark.parametrize("kind", [0, 1, 2, 3])
 @pytest.mark.parametrize("first", ["nothing", "something"])
 def test_sun_raster_of_32_bits(kind: int, first: str) -> None:
@@ -198,14 +234,7 @@ def test_sun_raster_of_32_bits(kind: int, first: str) -> None:
     padding = noise(5, 8, 1) if first == "something" else np.full((5, 8, 1), 7, np.uint8)
     stored = np.concatenate([padding, pixels if kind == 3 else pixels[..., ::-1]], axis=2).tobytes()
     if kind == 2:
-        stored = re.sub(
-            rb"(.)\1*",
-            lambda run: (
-                b"\x80" + bytes([len(run[0]) - 1]) + run[1] if len(run[0]) > 1 else run[0].replace(b"\x80", b"\x80\0")
-            ),
-            stored,
-            flags=re.DOTALL,
-        )
+        stored = packed_sun(stored)
     data = struct.pack(">8I", 0x59A66A95, 8, 5, 32, len(stored), kind, 0, 0) + stored
     found = read(data)
     np.testing.assert_array_equal(found.pixels, pixels)

@@ -29,12 +29,14 @@ def tiff(pixels: Any, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def pages(*sizes: tuple[int, int, int]) -> bytes:
+def pages(*sizes: tuple[int, int, int], numbered: bool = False) -> bytes:
     """Pages of grey: height, width, and the kind of subfile."""
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
-        for height, width, kind in sizes:
-            writer.write(np.full((height, width), height, np.uint8), subfiletype=kind, metadata=None)
+        for index, (height, width, kind) in enumerate(sizes):
+            tags = [(297, "H", 2, (index, len(sizes)), True)] if numbered else []
+            pixels = np.full((height, width), height, np.uint8)
+            writer.write(pixels, subfiletype=kind, metadata=None, extratags=tags)
     return stream.getvalue()
 
 
@@ -54,6 +56,10 @@ REFUSED = {
     "webp animation": (saved(IMAGE, "WEBP", **ANIMATION), "is an animation of 2 frames"),
     "pages": (pages((9, 9, 0), (8, 8, 0)), "has 2 pages; split it"),
     "pages among thumbnails": (pages((9, 9, 0), (4, 4, 1), (7, 9, 0)), "has 2 pages; split it"),
+    "pages of half the size": (pages((20, 20, 0), (10, 10, 0), (10, 10, 0)), "has 3 pages; split it"),
+    "pages of half the size in front": (pages((10, 10, 0), (10, 10, 0), (20, 20, 0)), "has 3 pages; split it"),
+    "one of half the size in front": (pages((10, 10, 0), (20, 20, 0)), "has 2 pages; split it"),
+    "numbered pages": (pages((32, 24, 0), (16, 12, 0), numbered=True), "has 2 pages; split it"),
     "ImageJ": (tiff(np.zeros((3, 8, 8), np.uint8), imagej=True), "has 3 pages"),
     "volume": (
         tiff(np.zeros((4, 8, 8), np.uint8), volumetric=True, tile=(16, 16, 16), photometric=1),
@@ -120,6 +126,9 @@ def test_thumbnails_and_overviews_are_left(sizes: list[tuple[int, int, int]], tm
     found = read_picture(str(tmp_path / "a.tif"), LIMIT)
     assert found.pixels.shape == (32, 24, 1)
     assert (found.pixels == 32).all()
+    unmarked = [f"{width} x {height}" for height, width, kind in sizes[1:] if kind == 0 and sizes[0][2] == 0]
+    told = (f"its further pages, of {', '.join(unmarked)}, are left as overviews",) if unmarked else ()
+    assert found.notes == told
 
 
 def test_the_picture_below_a_thumbnail(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from esc_arch.pictures import jpegxl
 from esc_arch.pictures.endings import load_whole, with_true_length
 from esc_arch.pictures.formats import EXTRAS
 from esc_arch.pictures.items import Property, main_properties, orientation_of_steps, resolution_of_shape, show, steps_of
-from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, decode_deep_jpeg2000, read_belongings
+from esc_arch.pictures.jpeg2000 import Belongings, bits_of_channel, read_belongings
+from esc_arch.pictures.jpeg2000_channels import Channels, read_channels
+from esc_arch.pictures.jpeg2000_decoding import pixels_of_jpeg2000
 from esc_arch.pictures.metadata import (
     PHOTOSHOP,
     clean_exif,
@@ -30,15 +32,14 @@ from esc_arch.pictures.metadata import (
     without_resolution,
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
+from esc_arch.pictures.modes import plain_pixels
 from esc_arch.pictures.older import mend
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
-from esc_arch.pictures.ranges import stretch_whole
 from esc_arch.pictures.rewriting import REWRITTEN, made_known
 from esc_arch.pictures.upright import turn_resolution, turn_upright
 
 _ALONE = ("JPEG", "HEIF")  # of several pictures the first is the one, the others are its companions
-_DEEP_JPEG2000 = ("L", "LA", "RGB", "RGBA", "I;16")  # modes
 _JPEG_KINDS = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
@@ -50,6 +51,7 @@ _UNMARKED = (
     "its CMYK is taken as stored with 0 for full ink, as other programs take it; if it looks like a negative (one out "
     "of a PDF may), convert it to RGB"
 )
+_REDUCED = "its {} bits are reduced to 8, which is all that its decoder gives"
 _JPEG_HEAD = 2**24  # bytes that hold all that stands before the pixels
 _BMP_HEADER, _BMP_FIFTH = 14, 124  # bytes of the header of a BMP, and of BITMAPV5HEADER behind it
 
@@ -66,6 +68,7 @@ class _Said:
         is_animation: whether there is more than one frame.
         steps: how an AVIF or HEIC is cropped and turned.
         properties: of an AVIF or HEIC.
+        channels: of a JPEG 2000.
     """
 
     bits: int = 8
@@ -75,6 +78,7 @@ class _Said:
     is_animation: bool = False
     steps: tuple[Property, ...] = ()
     properties: tuple[Property, ...] = ()
+    channels: Channels = field(default_factory=Channels)
 
 
 def open_image(file: str, stream: BinaryIO, image_format: str) -> Image.Image:
@@ -134,7 +138,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         stream.seek(0)
         data = stream.read()
         stream.seek(position)
-        said = _said(image_format, image, data)
+        said = _said(file, image_format, image, data)
         if said.is_animation:  # the plugin of JPEG XL shows the last frame
             raise UserError(f"{file} is an animation; enlarge its frames one by one.")
         opened = image
@@ -148,7 +152,7 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         profile = image.info.get("icc_profile") or said.beside.profile or None
         if image_format == "BMP":
             profile = profile or _profile_of_bmp(stream)
-        pixels, profile = _pixels(file, image, data, image_format, said.bits, profile, notes)
+        pixels, profile = _pixels(file, image, data, image_format, said, profile, notes)
         if image_format == "AVIF":  # whose decoder leaves to others what is not about decoding
             pixels = show(pixels, said.steps, notes)
         elif not said.is_turned:
@@ -171,10 +175,12 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         )
 
 
-def _said(image_format: str, image: Image.Image, data: bytes) -> _Said:
+def _said(file: str, image_format: str, image: Image.Image, data: bytes) -> _Said:
     """Read what the format has a place for and Pillow, or its plugin, does not read."""
     if image_format == "JPEG2000":
-        return _Said(bits_of_channel(data), read_belongings(data))
+        bits, beside, channels = bits_of_channel(data), read_belongings(data), read_channels(data)
+        channels.require_known(file, beside.profile)
+        return _Said(bits, beside, channels=channels)
     if image_format == "JXL":
         header = jpegxl.read_header(data)
         is_turned = not getattr(image, "jpeg", False)  # of what was a JPEG, that is decoded
@@ -193,50 +199,26 @@ def _pixels(
     image: Image.Image,
     data: bytes,
     image_format: str,
-    bits: int,
+    said: _Said,
     profile: bytes | None,
     notes: list[str],
 ) -> tuple[Pixels, bytes | None]:
     """Return pixels as they are stored, (H, W, 1 to 4), grey or RGB of 8 or 16 bits, and the profile that fits them."""
-    if image_format == "HEIF" and bits > 8:
-        return decode_deep_heif(data, bits), profile
-    if image_format == "JPEG2000" and bits > 8 and image.mode in _DEEP_JPEG2000:  # which Pillow cuts to 8 or spoils
-        return stretch_whole(decode_deep_jpeg2000(file, data), 2**bits - 1), profile
+    if image_format == "HEIF" and said.bits > 8:
+        return decode_deep_heif(data, said.bits), profile
+    if image_format == "JPEG2000":
+        pixels, profile = pixels_of_jpeg2000(file, image, data, said.bits, said.channels, profile)
+        if said.bits > 8 and pixels.dtype == np.uint8:
+            notes.append(_REDUCED.format(said.bits))
+        return pixels, profile
     if image.mode == "CMYK" and image_format == "JPEG" and "adobe" not in image.info:
         notes.append(_UNMARKED)
     if image.mode in ("CMYK", "LAB"):
         image, profile = to_srgb(image, profile), None
     pixels = plain_pixels(image)
-    if image_format == "JPEG2000" and bits < 8:  # which Pillow keeps in the upper bits, and OpenCV cuts
-        pixels = stretch_whole(pixels >> (8 - bits), 2**bits - 1)
-    if bits > 8 and pixels.dtype == np.uint8:
-        notes.append(f"its {bits} bits are reduced to 8, which is all that its decoder gives")
+    if said.bits > 8 and pixels.dtype == np.uint8:
+        notes.append(_REDUCED.format(said.bits))
     return mend(data, image_format, pixels, notes), profile
-
-
-def plain_pixels(image: Image.Image) -> Pixels:
-    """Convert a picture of 8 or 16 bits to grey or RGB, with or without alpha.
-
-    Returns:
-        (H, W, 1 to 4), uint8 or uint16.
-
-    Raises:
-        ValueError: it has numbers of another kind.
-    """
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)[..., None]
-    if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits per channel; convert it to 16 bits")
-    transparent = "transparency" in image.info
-    if image.mode in ("1", "L"):
-        image = image.convert("LA" if transparent else "L")
-    elif image.mode in ("P", "PA", "RGBa", "La"):
-        opaque = image.mode == "P" and not transparent and getattr(image.palette, "mode", "RGB") == "RGB"
-        image = image.convert("RGB" if opaque else "RGBA")
-    elif image.mode not in ("LA", "RGBA"):
-        image = image.convert("RGBA" if transparent else "RGB")
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _kind_of_jpeg(data: bytes) -> str | None:

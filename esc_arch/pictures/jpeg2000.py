@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-
-import numpy as np
-
-from esc_arch.common.errors import UserError
-from esc_arch.pictures.opencv import decode_deep
-from esc_arch.pictures.picture import Pixels
 
 EXIF = bytes.fromhex("4a706754696666457869662d3e4a5032")  # "JpgTiffExif->JP2"
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
-_FILE = b"\0\0\0\x0cjP  "
+FILE = b"\0\0\0\x0cjP  "
 _ICC_METHODS = (2, 3)  # of a `colr` box: a restricted profile, and in the extended format (JPX) any
-_CODE_STREAM = b"\xff\x4f\xff\x51"  # start of the code stream, then its first marker
+CODE_STREAM = b"\xff\x4f\xff\x51"  # start of the code stream, then its first marker
 _MOST_CHANNELS = 5  # CMYK and alpha
 
 
@@ -45,7 +37,7 @@ def read_belongings(data: bytes) -> Belongings:
     Args:
         data: the file; of a bare code stream there is nothing to find.
     """
-    if not data.startswith(_FILE):
+    if not data.startswith(FILE):
         return Belongings()
     profile, found = b"", dict[bytes, bytes]()
     for name, content in boxes(data):
@@ -65,41 +57,14 @@ def bits_of_channel(data: bytes) -> int:
     Raises:
         ValueError: the channels have different ones, the file does not say, or it is not one picture.
     """
-    start = data.find(_CODE_STREAM) + len(_CODE_STREAM)
+    start = data.find(CODE_STREAM) + len(CODE_STREAM)
     channels = int.from_bytes(data[start + 36 : start + 38], "big")
     bits = {(byte & 0x7F) + 1 for byte in data[start + 38 : start + 38 + 3 * channels : 3]}
-    if start < len(_CODE_STREAM) or len(bits) != 1:
+    if start < len(CODE_STREAM) or len(bits) != 1:
         raise ValueError("its channels have different numbers of bits")
     if channels > _MOST_CHANNELS:
         raise ValueError(f"it has {channels} channels, which is not one picture")
     return bits.pop()
-
-
-def decode_deep_jpeg2000(file: str, data: bytes) -> Pixels:
-    """Decode more than 8 bits per channel, by OpenCV, or what that does not take (grey with alpha) by imagecodecs.
-
-    Args:
-        file: its name, for messages.
-        data: the file.
-
-    Returns:
-        (H, W, 1 to 4), as stored.
-
-    Raises:
-        UserError: the library is missing.
-        ValueError: the file is damaged.
-    """
-    with suppress(ValueError):
-        return decode_deep(data)
-    try:
-        codecs = importlib.import_module("imagecodecs")
-    except ImportError as error:
-        raise UserError(
-            f"{file} is a JPEG 2000 of a kind that OpenCV does not decode (grey with alpha of more than 8 bits, for "
-            "instance), or damaged; try it with pip install 'esc_arch[tiff]'."
-        ) from error
-    pixels = np.asarray(codecs.jpeg2k_decode(data))
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 
 import numpy as np
@@ -10,10 +9,9 @@ import numpy as np
 from esc_arch.pictures.picture import Pixels
 
 _BMP_HEADER = 14  # bytes
-_SUN_HEADER, _SUN_PACKED, _SUN_RGB = 32, 2, 3  # bytes; types of file
+_SUN_HEADER, _SUN_RGB = 32, 3  # bytes; type of file
 _TGA_MAP, _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 1, 7, 16, 17  # bytes of the header
 _SGI_SIZE, _SGI_HEADER = 3, 512  # byte that holds the bytes of a channel; bytes before the pixels
-_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _GIF_SCREEN, _GIF_EXTENSION, _GIF_FRAME = 13, 0x21, 0x2C  # bytes of header and screen; what blocks begin with
 
 
@@ -79,8 +77,6 @@ def _sun_of_32_bits(data: bytes, notes: list[str]) -> Pixels:
     """Decode four bytes a pixel, of which the first is nothing and not the last (rasterfile(5))."""
     width, height, _, _, kind, _, colours = struct.unpack_from(">7I", data, 4)
     stored = data[_SUN_HEADER + colours :]
-    if kind == _SUN_PACKED:
-        stored = _RUN.sub(lambda run: run[2] * (run[1][0] + 1) if run[1] else b"\x80", stored)
     if len(stored) < 4 * width * height:
         raise ValueError("a part of the picture is missing")
     parts = np.frombuffer(stored, np.uint8, 4 * width * height).reshape(height, width, 4)

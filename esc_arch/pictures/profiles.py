@@ -111,6 +111,19 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
+def cmyk_to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
+    """Convert CMYK to sRGB with 8 bits, since colour management knows no more here; alpha stays.
+
+    Args:
+        pixels: (H, W, 4 or more), uint8 or uint16, 0 for no ink.
+        profile: of the inks.
+    """
+    whole = np.iinfo(pixels.dtype).max
+    eight = pixels if whole == 255 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = Image.frombytes("CMYK", (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(eight[..., :4]).tobytes())
+    return np.concatenate([np.asarray(to_srgb(image, profile)), eight[..., 4:]], axis=2)
+
+
 def _convert(image: Image.Image, source: Any) -> Image.Image:
     target = ImageCms.createProfile("sRGB")
     return cast(Image.Image, ImageCms.profileToProfile(image, source, target, outputMode="RGB"))

@@ -10,9 +10,11 @@ import numpy as np
 
 from esc_arch.pictures.picture import Pixels
 
-REWRITTEN = ("BMP", "PCX", "SGI", "TGA")
+REWRITTEN = ("BMP", "PCX", "SGI", "SUN", "TGA")
 _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 7, 16, 17  # bytes of the header
 _SGI_HEADER, _SGI_PACKED = 512, 1  # bytes; storage
+_SUN_HEADER, _SUN_STANDARD, _SUN_PACKED = 32, 1, 2  # bytes; types of file
+_SUN_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _PCX_HEADER, _PCX_PALETTE, _PCX_RUN = 128, slice(16, 64), re.compile(rb"([\xc0-\xff])(.)", re.DOTALL)
 _PCX_SIXTEEN = ((4, 1), (1, 3))  # bits and planes of up to 16 colours
 _BMP_FIELDS, _BMP_MASKS, _BMP_WITH_ALPHA = 3, 54, 56  # compression; byte where masks begin; least bytes of the header
@@ -37,6 +39,8 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
         return _tga_of_16_bits(data)
     if image_format == "SGI" and data[2] == _SGI_PACKED:
         return _unpacked_sgi(data, check)
+    if image_format == "SUN" and int.from_bytes(data[20:24], "big") == _SUN_PACKED:
+        return _unpacked_sun(data, check)
     if image_format == "PCX" and (data[3], data[65]) in _PCX_SIXTEEN:
         return _pcx_of_8_bits(data, check)
     if image_format == "BMP" and data[14] >= 40 and int.from_bytes(data[30:34], "little") == _BMP_FIELDS:
@@ -85,6 +89,25 @@ def _sgi_row(stored: Pixels, width: int) -> Pixels:
         filled += count
         position += 1 + len(part)
     return row
+
+
+def _unpacked_sun(data: bytes, check: Callable[[int, int], None]) -> bytes:
+    """Unpack run lengths, which go on from row to row, and over the byte that makes the bytes of a row even."""
+    width, height, depth, _, _, _, colours = struct.unpack_from(">7I", data, 4)
+    check(width, height)
+    used = (width * depth + 7) // 8
+    line, start = used + used % 2, _SUN_HEADER + colours
+    packed = data[start : start + 2 * line * height]  # a byte takes two at most
+    stored = _SUN_RUN.sub(lambda run: run[2] * (run[1][0] + 1) if run[1] else b"\x80", packed)
+    if used * height == len(stored) < line * height:  # some programs leave that byte out
+        rows = np.zeros((height, line), np.uint8)
+        rows[:, :used] = np.frombuffer(stored, np.uint8).reshape(height, used)
+        stored = rows.tobytes()
+    if len(stored) < line * height - (line - used):
+        raise ValueError("a part of the picture is missing")
+    head = bytearray(data[:start])
+    struct.pack_into(">I", head, 20, _SUN_STANDARD)
+    return bytes(head) + stored[: line * height].ljust(line * height, b"\0")
 
 
 def _pcx_of_8_bits(data: bytes, check: Callable[[int, int], None]) -> bytes:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.decoding import open_image, plain_pixels
+from esc_arch.pictures.decoding import open_image
 from esc_arch.pictures.metadata import (
     DESCRIPTIVE,
     EXIF_BLOCK,
@@ -27,12 +27,14 @@ from esc_arch.pictures.metadata import (
     clean_xmp,
     iptc_of_resources,
 )
+from esc_arch.pictures.modes import plain_pixels
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
-from esc_arch.pictures.profiles import fit_profile, to_srgb
+from esc_arch.pictures.profiles import cmyk_to_srgb, fit_profile, to_srgb
 from esc_arch.pictures.ranges import divide_by_alpha, require_numbers, stretch_fractions, stretch_stated, stretch_whole
 from esc_arch.pictures.tiff_pages import main_page, tag_bytes, tag_number, tag_value
 from esc_arch.pictures.tiff_samples import COMPRESSIONS, read_samples
 from esc_arch.pictures.upright import turn_resolution, turn_upright
+from esc_arch.pictures.ycbcr import rgb_of_ycbcr
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, CIELAB: 3, ICCLAB: 3}
@@ -148,7 +150,7 @@ def _meaning(
     if photometric == WHITE_IS_ZERO:
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
     if photometric == SEPARATED:
-        return _cmyk(pixels, profile), None
+        return cmyk_to_srgb(pixels, profile), None
     return pixels, profile
 
 
@@ -203,14 +205,6 @@ def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> 
     return table[samples[..., 0]] if table.max(initial=0) > 255 else table.astype(np.uint8)[samples[..., 0]]
 
 
-def _cmyk(pixels: Pixels, profile: bytes | None) -> Pixels:
-    """Convert CMYK to sRGB with 8 bits, since colour management knows no more here; alpha stays."""
-    whole = np.iinfo(pixels.dtype).max
-    eight = pixels if whole == 255 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    image = Image.frombytes("CMYK", (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(eight[..., :4]).tobytes())
-    return np.concatenate([np.asarray(to_srgb(image, profile)), eight[..., 4:]], axis=2)
-
-
 def _lab(file: str, values: Pixels, bits: int, sample_format: int, photometric: int) -> Pixels:
     """Convert CIE L*a*b* to sRGB (TIFF 6.0, section 23, and Adobe's technical note on ICCLab), 8 or 16 bits."""
     from skimage.color import lab2xyz, xyz2rgb
@@ -262,24 +256,13 @@ def _decode_elsewhere(
     samples = np.moveaxis(page.asarray(squeeze=False)[:, 0], 0, -2)  # (H, W, planes, samples)
     samples = samples.reshape(*samples.shape[:2], -1)
     if (photometric == YCBCR and page.compression not in _CONVERTED) or page.compression in _ALWAYS_YCBCR:
-        samples = _rgb_of_ycbcr(file, samples)
+        samples = rgb_of_ycbcr(file, samples)
     if photometric == YCBCR:
         photometric = RGB
     if photometric not in _COLOURS:
         raise UserError(f"{file} has colours of the kind {photometric} of TIFF, which is not read; convert it to PNG.")
     pixels, profile = _meaning(file, page, photometric, profile, samples)
     return turn_upright(pixels, tag_number(page, 274, 1)), profile
-
-
-def _rgb_of_ycbcr(file: str, samples: Pixels) -> Pixels:
-    """Convert brightness and colour differences of the whole range of their numbers (TIFF 6.0, section 21)."""
-    if samples.dtype.kind != "u" or samples.dtype.itemsize > 2 or samples.shape[2] < len("RGB"):
-        raise UserError(f"{file} has YCbCr of {samples.dtype}, which is not read; convert it to RGB.")
-    whole = np.iinfo(samples.dtype).max
-    y = samples[..., 0].astype(np.float32)
-    blue, red = (samples[..., index].astype(np.float32) - (whole + 1) // 2 for index in (1, 2))
-    rgb = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)
-    return np.concatenate([rgb.round().clip(0, whole).astype(samples.dtype), samples[..., 3:]], axis=2)
 
 
 def _exif(stream: BinaryIO, page: tifffile.TiffPage) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import tifffile
 from esc_arch.common.errors import UserError
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_PAGE_NUMBER = 297  # a tag: which page of how many, from 0 on
 _MOST_PAGES = 4096
 _THUMBNAIL = 256  # pixels of a side
 _STRUCTURAL = {  # tags without which the pixels would be taken for others
@@ -24,8 +25,9 @@ _STRUCTURAL = {  # tags without which the pixels would be taken for others
 def main_page(file: str, tiff: tifffile.TiffFile, notes: list[str]) -> tifffile.TiffPage:
     """Find the page that is the picture.
 
-    Thumbnails, overviews and masks are left; of nothing but thumbnails the largest is taken. A single page more that is
-    not marked is left as a thumbnail if it is as small as one.
+    Thumbnails, overviews and masks are left; of nothing but thumbnails the largest is taken. Where they are not marked,
+    pages behind the picture are left as its overviews if each is smaller than the one before and as wide and high as
+    the picture halved some times; a single page more is left as a thumbnail if it is as small as one.
 
     Args:
         file: its name, for messages.
@@ -45,7 +47,11 @@ def main_page(file: str, tiff: tifffile.TiffFile, notes: list[str]) -> tifffile.
     largest = max(whole, key=_area)
     if damaged := _STRUCTURAL & (_stored_tags(tiff, largest) - set(largest.tags.keys())):
         raise ValueError(f"its tags {', '.join(map(str, sorted(damaged)))} are damaged")
-    others = [page for page in whole if page is not largest and not _is_overview(page, largest)]
+    others = [page for page in whole if page is not largest]
+    if others and whole[0] is largest and _are_overviews(others, largest):
+        sides = ", ".join(f"{page.imagewidth} x {page.imagelength}" for page in others)
+        notes.append(f"its further pages, of {sides}, are left as overviews")
+        others = []
     if len(others) == 1 and stacked == 1 and _is_thumbnail(others[0], largest):
         small = others.pop()
         notes.append(f"its other page, of {small.imagewidth} x {small.imagelength}, is left as a thumbnail")
@@ -114,8 +120,16 @@ def _area(page: tifffile.TiffPage) -> int:
     return page.imagewidth * page.imagelength
 
 
+def _are_overviews(pages: list[tifffile.TiffPage], main: tifffile.TiffPage) -> bool:
+    """Tell whether pages that are neither marked nor numbered, as those of a document, make a pyramid of the main one."""
+    areas = [_area(page) for page in (main, *pages)]
+    numbered = any(tag_number(page, _PAGE_NUMBER, 0) for page in pages)
+    smaller = all(after < before for before, after in pairwise(areas))
+    return smaller and not numbered and all(_is_overview(page, main) for page in pages)
+
+
 def _is_overview(page: tifffile.TiffPage, main: tifffile.TiffPage) -> bool:
-    """Tell whether a page that is not marked is the main one made smaller by a power of two, as in pyramids."""
+    """Tell whether a page is as large as the main one made smaller by a power of two."""
     if (page.samplesperpixel, page.bitspersample) != (main.samplesperpixel, main.bitspersample):
         return False
     for power in range(1, 16):
