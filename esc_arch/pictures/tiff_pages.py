@@ -121,7 +121,7 @@ def _area(page: tifffile.TiffPage) -> int:
 
 
 def _are_overviews(pages: list[tifffile.TiffPage], main: tifffile.TiffPage) -> bool:
-    """Tell whether pages that are neither marked nor numbered, as those of a document, make a pyramid of the main one."""
+    """Tell whether pages that are neither marked nor numbered, as those of a document, make a pyramid."""
     areas = [_area(page) for page in (main, *pages)]
     numbered = any(tag_number(page, _PAGE_NUMBER, 0) for page in pages)
     smaller = all(after < before for before, after in pairwise(areas))
