@@ -60,29 +60,13 @@ def test_conv_ffn(lanes: int, shape: tuple[int, ...], ratio: float, further: int
 def test_threads_change_nothing(threads: int) -> None:
     x, norm, ffn = features(2, 16, 50, 20), randomise(LayerNorm(16)), randomise(ConvFFN(16, 1.25))
     before = torch.get_num_threads()
-
-    def both() -> tuple[torch.Tensor, torch.Tensor]:
-        out = compiled_ffn.compiled_ffn(x, norm, ffn, ffn.aggr.weight, ffn.aggr.bias, x)[0]
-        torch.ops.esc_arch.add_products(out, x[:, :5].contiguous(memory_format=torch.channels_last), weight)
-        return out
-
     with torch.no_grad():
-        weight = torch.randn(16, 5, 1, 1)
-        expected = both()
+        expected = compiled_ffn.compiled_ffn(x, norm, ffn, ffn.aggr.weight, ffn.aggr.bias, x)[0]
         torch.set_num_threads(threads)
         try:
-            assert torch.equal(both(), expected)
+            assert torch.equal(compiled_ffn.compiled_ffn(x, norm, ffn, ffn.aggr.weight, ffn.aggr.bias, x)[0], expected)
         finally:
             torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(("shape", "channels"), [((1, 64, 30, 31), 16), ((2, 13, 3, 5), 7), ((1, 1, 1, 1), 1)])
-def test_add_products(lanes: int, shape: tuple[int, ...], channels: int) -> None:
-    out, weight = features(*shape), torch.randn(shape[1], channels, 1, 1)
-    x = features(shape[0], channels, *shape[2:])
-    expected = out.double() + F.conv2d(x.double(), weight.double())
-    torch.ops.esc_arch.add_products(out, x, weight)
-    assert relative_difference(out.double(), expected) <= 1e-6
 
 
 def test_activation(lanes: int) -> None:
@@ -155,5 +139,3 @@ def test_what_does_not_fit_is_refused() -> None:
         ):
             with pytest.raises(RuntimeError, match="conv_ffn"):
                 torch.ops.esc_arch.conv_ffn(*wrong)
-        with pytest.raises(RuntimeError, match="add_products"):
-            torch.ops.esc_arch.add_products(out, x, torch.zeros(16, 15, 1, 1))

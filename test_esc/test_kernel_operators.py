@@ -65,12 +65,12 @@ def writing() -> dict[str, tuple[Any, ...]]:
     head, detour = last(2, 4, 9, 20), torch.randn(8, 4, 1, 1)
     return {
         "conv_ffn": (x, torch.randn(8), torch.randn(8), 1e-6, *inner, *outer, last(2, 8, 9, 20), out, rest),
-        "add_products": (out, head, detour),
+        "products": (out, head, detour, torch.randn(8), torch.randn(4), torch.randn(4), 1e-6),
         "large_kernel": (out, head, torch.randn(2, 4, 3, 3), detour, *kernel),
     }
 
 
-@pytest.mark.parametrize("name", ["conv_ffn", "add_products", "large_kernel"])
+@pytest.mark.parametrize("name", ["conv_ffn", "products", "large_kernel"])
 def test_operators_that_write(name: str) -> None:
     opcheck(getattr(OPERATORS, name).default, writing()[name])
 

@@ -64,6 +64,7 @@ def python(environment: dict[str, str], *arguments: str) -> subprocess.Completed
         "test_kernel_attention.py",
         "test_kernel_conv_ffn.py",
         "test_kernel_large.py",
+        "test_kernel_products.py",
         "test_reduced.py",
         "test_kernels.py::test_networks",
         "test_speedups.py::test_outputs",  # shapes at random
@@ -85,8 +86,9 @@ import sanitized, torch
 from esc_arch.fast.kernels import loading, images
 library = loading.required()
 x, weight, out = images(1, 4, 9, 9).zero_(), torch.zeros(8, 4), images(1, 8, 9, 9).zero_()
-memory = torch.empty(library.esc_add_products_workspace(4, 8, 1))
-library.esc_add_products(82, 4, 8, 1, x.data_ptr(), weight.data_ptr(), memory.data_ptr(), out.data_ptr())
+memory = torch.empty(library.esc_products_workspace(4, 8, 1))
+pointers = (None, None, weight.data_ptr(), None, x.data_ptr(), memory.data_ptr(), out.data_ptr())
+library.esc_products(82, 4, 8, 1, 0.0, *pointers, 0, 0, 1, 0)
 """
     done = python(environment, "-c", code)
     assert done.returncode != 0

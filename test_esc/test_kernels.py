@@ -33,9 +33,11 @@ def test_networks(monkeypatch: pytest.MonkeyPatch, network: type[nn.Module], sha
         with Watch() as watch:
             actual = net(x)
     names = watch.names
-    convolution = "large_kernel" if network is ESC else "add_products"
-    assert [names.count(f"esc_arch::{name}") for name in ("conv_ffn", convolution)] == [6, 4]
-    assert names.count("esc_arch::attend") > 2
+    windows = names.count("esc_arch::attend")
+    assert windows > 2
+    expected_products = 2 * windows + (0 if network is ESC else 4)  # around the attention, and behind other kernels
+    assert names.count("esc_arch::products") == expected_products
+    assert [names.count(f"esc_arch::{name}") for name in ("conv_ffn", "large_kernel")] == [6, 4 if network is ESC else 0]
     assert relative_difference(actual, expected) <= 1e-5
 
 

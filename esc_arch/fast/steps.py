@@ -18,15 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.fast import compiled_ffn, compiled_large_kernel, speedups
+from esc_arch.fast import compiled_ffn, compiled_large_kernel, compiled_products, reduced, speedups
 from esc_arch.fast.strips import Assembly, Strip, channels_last, convolve_rows, cut, memory_format
+from esc_arch.layers import backend
 from esc_arch.layers.attention import WindowAttention
+from esc_arch.layers.backend import Bias
 from esc_arch.layers.block import ESCBlock
 from esc_arch.layers.conv_attn import PartialConvAttn
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.flash_bias import FlashBiasAttention
 from esc_arch.layers.implicit_bias import ImplicitBiasAttention, PlainAttention
 from esc_arch.layers.reflect import next_multiple, reflect_axis
+from esc_arch.layers.window import pad_to_multiple
 
 
 def in_steps(
@@ -114,8 +117,35 @@ def attention_step(x: torch.Tensor, norm: nn.Module, attn: WindowAttention) -> t
             rows = torch.cat([rows, beyond], dim=2)
         if gates is not None and rows.shape[2] > stop - start:
             gates = F.pad(gates, (0, 0, 0, rows.shape[2] - (stop - start)))
-        strip.of(x).add_(attn.attend(norm(rows), bias, gates)[:, :, : stop - start])
+        _add_attention(strip.of(x), rows, norm, attn, bias, gates)
     return x
+
+
+def _add_attention(
+    out: torch.Tensor,
+    rows: torch.Tensor,
+    norm: nn.Module,
+    attn: WindowAttention,
+    bias: Bias,
+    gates: torch.Tensor | None,
+) -> None:
+    """Add the first rows of attn.attend(norm(rows), bias, gates) to `out`, which may be the same memory."""
+    height, width = out.shape[2:]
+    layers = attn.to_qkv, attn.to_out
+    if not (
+        all(_is_plain(layer) and layer.kernel_size == (1, 1) and layer.groups == 1 for layer in layers)
+        and out.is_contiguous(memory_format=torch.channels_last)
+        and compiled_products.pays(rows, attn.to_qkv, norm)
+        and compiled_products.pays(rows, attn.to_out)
+    ):
+        out.add_(attn.attend(norm(rows), bias, gates)[:, :, :height])
+        return
+    dtype = torch.bfloat16 if reduced.active(rows.shape[1]) else torch.float32
+    qkv = compiled_products.mapped(pad_to_multiple(rows, attn.window_size), attn.to_qkv, norm, dtype)
+    attended = backend.image_attention(qkv, bias, attn.num_heads, attn.attn_type)[:, :, :height, :width]
+    if gates is not None:
+        attended = attended * gates[:, :, :height]
+    compiled_products.add_mapped(out, attended, attn.to_out.weight, attn.to_out.bias)
 
 
 def _reach(gate: nn.Sequential) -> int:
@@ -159,7 +189,7 @@ def conv_attn_step(
     if torch.is_grad_enabled():
         return out + F.conv2d(mixed, detour)
     if compiled:
-        torch.ops.esc_arch.add_products(out, mixed.float(), detour)
+        compiled_products.add_mapped(out, mixed.float(), detour)
         return out
     for strip in cut(x, x.shape[1]):
         strip.of(out).add_(F.conv2d(strip.of(mixed), detour))

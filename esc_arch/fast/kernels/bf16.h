@@ -49,6 +49,27 @@ INLINE Vec load_first(const float *from, int count) {
     return (Vec)_mm512_maskz_loadu_ps(present, from);
 }
 
+INLINE void widen(const Bf16 *from, int count, float *to) {
+    int c = 0;
+    for (; c + LANES <= count; c += LANES) {
+        const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from + c)));
+        store(to + c, (Vec)_mm512_slli_epi32(bits, 16));
+    }
+    for (; c < count; c++) {
+        const unsigned bits = unsigned(from[c]) << 16;
+        __builtin_memcpy(to + c, &bits, sizeof bits);
+    }
+}
+
+INLINE void narrow(const float *from, int count, Bf16 *to) {
+    int c = 0;
+    for (; c + LANES <= count; c += LANES) {
+        const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)load(from + c));
+        __builtin_memcpy(to + c, &half, sizeof half);
+    }
+    for (; c < count; c++) to[c] = narrowed(from[c]);
+}
+
 // Adds the products of the pairs.
 INLINE Vec add_dots(Vec total, IntVec a, IntVec b) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(total) : "v"(a), "v"(b));

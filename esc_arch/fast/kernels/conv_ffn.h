@@ -50,17 +50,21 @@ struct PackedFFN {
     Product in;  // C -> E
     Product out;  // E -> results
     const float *taps;  // (9, E) and the biases (E) of the convolution between them
-    const float *norm;  // (3, C): scale, shift, and 1 for channels that are there
+    Norm norm;
 
     static std::ptrdiff_t size(int channels, int hidden, int results) {
         return Product::size(channels, hidden) + Product::size(hidden, results) + 10 * Groups(hidden).width() +
-               3 * padded_channels(channels);
+               Norm::size(channels);
     }
 
     PackedFFN(const ConvFFN &ffn, float *memory)
         : ffn(ffn),
           in(ffn.channels, ffn.hidden, ffn.weight_in, ffn.bias_in, memory),
-          out(ffn.hidden, ffn.results, ffn.weight_out, ffn.bias_out, memory + Product::size(ffn.channels, ffn.hidden)) {
+          out(ffn.hidden, ffn.results, ffn.weight_out, ffn.bias_out, memory + Product::size(ffn.channels, ffn.hidden)),
+          norm(
+              ffn.channels, ffn.epsilon, ffn.scale, ffn.shift,
+              memory + size(ffn.channels, ffn.hidden, ffn.results) - Norm::size(ffn.channels)
+          ) {
         memory += Product::size(ffn.channels, ffn.hidden) + Product::size(ffn.hidden, ffn.results);
         taps = memory;
         for (int tap = 0; tap < 10; tap++) {
@@ -70,45 +74,20 @@ struct PackedFFN {
             for (int c = ffn.hidden; c < width(); c++) memory[c] = 0.f;
             memory += width();
         }
-        norm = memory;
-        const int channels = padded_channels(ffn.channels);
-        for (int c = 0; c < channels; c++) {
-            const bool there = c < ffn.channels;
-            memory[c] = there && ffn.scale ? ffn.scale[c] : 0.f;
-            memory[channels + c] = there && ffn.scale ? ffn.shift[c] : 0.f;
-            memory[2 * channels + c] = there;
-        }
     }
 
     int width() const { return in.groups.width(); }  // floats of a hidden pixel
 };
-
-// Normalises a pixel over its channels; `out` has padded_channels(C) floats.
-TARGET static void normalise(const PackedFFN &packed, const float *pixel, float *out) {
-    const int channels = packed.ffn.channels, size = padded_channels(channels);
-    __builtin_memcpy(out, pixel, sizeof(float) * channels);
-    for (int c = channels; c < size; c++) out[c] = 0.f;
-    if (!packed.ffn.scale) return;
-    Vec total{}, squares{};
-    for (int c = 0; c < size; c += LANES) total += load(out + c);
-    const float mean = sum(total) / channels;
-    for (int c = 0; c < size; c += LANES) {
-        const Vec centred = (load(out + c) - mean) * load(packed.norm + 2 * size + c);
-        squares += centred * centred;
-        store(out + c, centred);
-    }
-    const float factor = 1 / __builtin_sqrtf(sum(squares) / channels + packed.ffn.epsilon);
-    for (int c = 0; c < size; c += LANES) {
-        store(out + c, load(out + c) * factor * load(packed.norm + c) + load(packed.norm + size + c));
-    }
-}
 
 // Computes `count` pixels of the hidden layer before its convolution; there are at least PIXELS.
 TARGET static void hidden_row(const PackedFFN &packed, const float *x, int count, float *pixels, float *hidden) {
     const int channels = packed.ffn.channels, stride = padded_channels(channels), width = packed.width();
     for (int first = 0; first < count; first += PIXELS) {
         const int at = first + PIXELS <= count ? first : count - PIXELS;  // the last ones overlap those before
-        for (int i = 0; i < PIXELS; i++) normalise(packed, x + std::ptrdiff_t(at + i) * channels, pixels + i * stride);
+        for (int i = 0; i < PIXELS; i++) {
+            copy_filled(x + std::ptrdiff_t(at + i) * channels, channels, stride, pixels + i * stride);
+            packed.norm(pixels + i * stride);
+        }
         float *to = hidden + at * width;
         packed.in(pixels, stride, to);
         for (int c = 0; c < PIXELS * width; c += PIXELS * LANES) {

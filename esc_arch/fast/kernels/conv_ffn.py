@@ -1,4 +1,4 @@
-"""A whole ConvFFN, and a 1x1 convolution that is added: `torch.ops.esc_arch.conv_ffn` and `add_products`."""
+"""A whole ConvFFN: `torch.ops.esc_arch.conv_ffn`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ OPERATORS.define(
     " Tensor weight_between, Tensor bias_between, Tensor weight_out, Tensor bias_out, Tensor? skip,"
     " Tensor(a!) out, Tensor(b!) rest, bool bf16=False) -> ()"
 )
-OPERATORS.define("add_products(Tensor(a!) out, Tensor x, Tensor weight) -> ()")
 
 
 def _conv_ffn(
@@ -84,28 +83,5 @@ def _conv_ffn(
     kernels.esc_conv_ffn(batch, height, width, channels, hidden, results, threads, epsilon, *pointers, bf16)
 
 
-def _add_products(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
-    """Add a 1x1 convolution of `x` (B, P, H, W) with `weight` (C, P, 1, 1) to `out` (B, C, H, W).
-
-    All is float32, and images lie with their channels last in memory.
-    """
-    kernels, weight = required(), weight.contiguous()
-    batch, channels, height, width = x.shape
-    results = len(weight)
-    require_images("add_products", out, x)
-    require_shapes(
-        "add_products",
-        (x, (batch, channels, height, width)),
-        (weight, (results, channels, 1, 1)),
-        (out, (batch, results, height, width)),
-    )
-    threads = torch.get_num_threads()
-    memory = torch.empty(kernels.esc_add_products_workspace(channels, results, threads))
-    pointers = (tensor.data_ptr() for tensor in (x, weight, memory, out))
-    kernels.esc_add_products(batch * height * width, channels, results, threads, *pointers)
-
-
 OPERATORS.impl("conv_ffn", _conv_ffn, "CPU")
-OPERATORS.impl("add_products", _add_products, "CPU")
 torch.library.register_fake("esc_arch::conv_ffn", lambda *arguments: None, lib=OPERATORS)  # it writes only
-torch.library.register_fake("esc_arch::add_products", lambda *arguments: None, lib=OPERATORS)  # it writes only

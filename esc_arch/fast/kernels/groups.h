@@ -69,6 +69,10 @@ INLINE void add_row(const float *row, const float *other, int channels, float *o
     for (; c < channels; c++) out[c] = row[c] + other[c];
 }
 
+TARGET static void add_rows(const float *rows, int width, int count, int channels, float *out) {
+    for (int i = 0; i < count; i++, rows += width, out += channels) add_row(rows, out, channels, out);
+}
+
 INLINE void copy_row(const float *row, int channels, float *out) {
     int c = 0;
     for (; c + LANES <= channels; c += LANES) store(out + c, load(row + c));

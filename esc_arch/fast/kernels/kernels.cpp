@@ -67,6 +67,26 @@ struct FFNImages {
     float *rest;  // (B, H, W, results - C)
 };
 
+// A 1x1 convolution W norm(x) + b.
+struct Projection {
+    int channels;
+    int results;
+    float epsilon;  // of the normalisation
+    const float *scale, *shift;  // of the normalisation, (channels), null if there is none
+    const float *weight, *bias;  // (results, channels), (results) or null for zeros
+};
+
+// Pixels that go through it. Numbers of 16 bits are bf16, for products in bf16 only.
+struct Pixels {
+    std::ptrdiff_t count;
+    int threads;
+    const void *x;  // (count, channels)
+    bool x_bf16;
+    void *out;  // (count, results)
+    bool out_bf16;
+    bool add;  // to what lies there, floats
+};
+
 // A part of an image.
 struct Tile {
     std::ptrdiff_t image;
@@ -124,6 +144,7 @@ namespace avx512 {
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"
+#include "norm.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -143,9 +164,10 @@ namespace avx512_bf16 {
 #include "attention_bf16.h"
 #include "groups.h"
 #include "factors_bf16.h"
+#include "norm.h"
 #include "product.h"
-#include "products.h"
 #define BF16 1
+#include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
 #undef BF16
@@ -165,6 +187,7 @@ namespace avx2 {
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"
+#include "norm.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -198,6 +221,7 @@ namespace generic {
 #include "attention_images.h"
 #include "groups.h"
 #include "factors.h"
+#include "norm.h"
 #include "product.h"
 #include "products.h"
 #include "conv_ffn.h"
@@ -224,7 +248,7 @@ bool supports_bf16() { return false; }
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 4; }
+int esc_interface(void) { return 5; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -290,15 +314,20 @@ void esc_conv_ffn(
     FOR_THIS_PROCESSOR(ffn_images(ffn, images, memory));
 }
 
-std::ptrdiff_t esc_add_products_workspace(int channels, int results, int threads) {
-    FOR_THIS_PROCESSOR(add_products_workspace(channels, results, threads));
+// In bf16 it needs less.
+std::ptrdiff_t esc_products_workspace(int channels, int results, int threads) {
+    FOR_THIS_PROCESSOR(products_workspace(channels, results, threads));
 }
 
-void esc_add_products(
-    std::ptrdiff_t count, int channels, int results, int threads,
-    const float *pixels, const float *weights, float *memory, float *out
+void esc_products(
+    std::ptrdiff_t count, int channels, int results, int threads, float epsilon,
+    const float *scale, const float *shift, const float *weight, const float *bias,
+    const void *x, float *memory, void *out, int x_bf16, int out_bf16, int add, int bf16
 ) {
-    FOR_THIS_PROCESSOR(add_products(count, channels, results, threads, pixels, weights, memory, out));
+    const Projection projection{channels, results, epsilon, scale, shift, weight, bias};
+    const Pixels pixels{count, threads, x, x_bf16 != 0, out, out_bf16 != 0, add != 0};
+    if (bf16) IN_BF16(products(projection, pixels, memory));
+    FOR_THIS_PROCESSOR(products(projection, pixels, memory));
 }
 
 std::ptrdiff_t esc_large_kernel_workspace(

@@ -44,9 +44,13 @@ INLINE Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 static inline int padded_channels(int channels) { return (channels + LANES - 1) / LANES * LANES; }
 
 INLINE float sum(Vec x) {
+#if defined(__x86_64__) && LANES == 16
+    return _mm512_reduce_add_ps((__m512)x);  // compilers would add one lane after the other
+#else
     float total = 0;
     for (int lane = 0; lane < LANES; lane++) total += x[lane];
     return total;
+#endif
 }
 
 INLINE float largest(Vec x) {
