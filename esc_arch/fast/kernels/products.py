@@ -52,7 +52,9 @@ def _products(
         (out if out.dtype != torch.bfloat16 or not bf16 or add else None, (batch, results, height, width)),
     )
     if out.shape != (batch, results, height, width) or (scale is None) != (shift is None):
-        raise RuntimeError(f"esc_arch::products needs results {(batch, results, height, width)}, got {tuple(out.shape)}.")
+        raise RuntimeError(
+            f"esc_arch::products needs results {(batch, results, height, width)}, got {tuple(out.shape)}."
+        )
     if bf16:
         require_bf16("products", channels)
     threads = torch.get_num_threads()
