@@ -40,7 +40,7 @@ def mapped(x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype
     Returns:
         (B, C', H, W), channels last in memory.
     """
-    out = kernels.images(x.shape[0], conv.out_channels, *x.shape[2:], dtype=dtype)
+    out = kernels.images(x.shape[0], conv.out_channels, x.shape[2], x.shape[3], dtype)
     scale, shift, epsilon = (norm.weight, norm.bias, norm.eps) if isinstance(norm, LayerNorm) else (None, None, 0.0)
     x = x.contiguous(memory_format=torch.channels_last)
     bf16 = reduced.active(x.shape[1])
