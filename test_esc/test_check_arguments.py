@@ -142,7 +142,7 @@ SWIN = {"upscale": 2, "img_size": 16, "window_size": 8, "depths": [1], "embed_di
     ],
 )
 def test_what_no_machine_can_hold(monkeypatch: pytest.MonkeyPatch, kind: str, argument: str, value: Any) -> None:
-    monkeypatch.setattr("esc_arch.checks.affordable.MOST_PARTS", 2000)
+    monkeypatch.setattr("esc_arch.weights.blueprint.MOST_PARTS", 2000)
     base: dict[str, Any] = {}
     if kind.startswith("ESC"):
         base = {**TINY, "kernel_size": 5, "upscaling_factor": 2, "attn_type": "RIB" if kind == "ESCRIB" else "auto"}

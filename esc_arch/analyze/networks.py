@@ -15,7 +15,8 @@ from esc_arch.checks.network_file import assign_weights, named_weights, read_net
 from esc_arch.checks.networks import FAULTS, build_checked
 from esc_arch.common.errors import UserError, first_line
 from esc_arch.layers.window import pad_to_multiple
-from esc_arch.weights import bundled_names, read_weights
+from esc_arch.weights import bundled_names
+from esc_arch.weights.files import read_recorded
 from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import identity_in, weights_file
 
@@ -151,9 +152,9 @@ def _of_file(file: str, label: str, checkpoint: str | None, given: int | None) -
 
 def _of_weights(name: str, label: str, scale: int | None) -> Subject:
     file = weights_file(name)
-    tensors = read_weights(file)
+    tensors, recorded = read_recorded(file)
     try:
-        identity = identity_in(file, tensors, scale)
+        identity = identity_in(file, tensors, scale, recorded=recorded)
     except NotRecognisedError as error:
         from esc_arch.weights.spandrel_plugin import load_by_spandrel  # which takes long to import
 

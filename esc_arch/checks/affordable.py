@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as hooks
 
-from esc_arch.common.machine import memory_of_machine
-from esc_arch.weights.blueprint import blueprint
+from esc_arch.weights.blueprint import TooLargeError, blueprint, counted
 
-BYTES = 4  # of a number in single precision
-MOST_PARTS = 50_000  # of a network; the largest here has some thousands
 LARGE = 4096  # above this no side, number of channels or of layers is in any network
-
-
-class TooLargeError(Exception):
-    """Ends a constructor; the message lacks which network it is."""
 
 
 def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
@@ -36,14 +28,14 @@ def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, 
         TooLargeError: its weights need more memory than the machine has, or it has more parts than can be built.
         Exception: what the constructor raises.
     """
-    with suppress(_UnfitError), _counted():
+    with suppress(_UnfitError), counted():
         try:
             blueprint(factory, dict(arguments))  # type: ignore[arg-type]
         except TooLargeError:
             raise
         except Exception as error:  # of any kind: what cannot be built without numbers may be built with them
             raise _UnfitError from error
-    with _counted():
+    with counted():
         return factory(**arguments)
 
 
@@ -83,31 +75,3 @@ def _is_number(value: Any) -> bool:
 
 def _size(number: Any) -> float:
     return float(min(abs(number), 10**308))  # there are whole numbers that no float holds
-
-
-@contextmanager
-def _counted() -> Iterator[None]:
-    """Count what modules are given, and end their construction where it is too much."""
-    most, taken, parts = memory_of_machine(), 0, 0
-
-    def count(_module: nn.Module, _name: str, given: Any) -> None:
-        nonlocal taken, parts
-        parts += 1
-        if parts > MOST_PARTS:
-            raise TooLargeError(f"it has more than {MOST_PARTS} parts")
-        if not isinstance(given, nn.Module) and given is not None:
-            taken += given.numel() * BYTES
-        if taken > most:
-            gigabytes = f"{taken / 2**30:.0f} GiB and more"
-            raise TooLargeError(f"its weights need {gigabytes}, and this machine has {most / 2**30:.0f}")
-
-    handles = [
-        hooks.register_module_parameter_registration_hook(count),
-        hooks.register_module_buffer_registration_hook(count),
-        hooks.register_module_module_registration_hook(count),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

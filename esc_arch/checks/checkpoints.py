@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
 from esc_arch.common.errors import UserError
-from esc_arch.weights.files import read_weights
+from esc_arch.weights.files import read_recorded
 from esc_arch.weights.fitting import load_into
+from esc_arch.weights.recorded import differing
 
 Options = dict[str, Any]
 
@@ -30,10 +32,16 @@ def read_checkpoint(file: str, param_key: str | None, where: str, network: nn.Mo
     Raises:
         UserError: the file is missing, damaged, or has no such entry.
     """
+    return _read(file, param_key, where, network)[0]
+
+
+def _read(
+    file: str, param_key: str | None, where: str, network: nn.Module
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not isinstance(file, str) or not os.path.exists(file):
         raise UserError(f"{where}: {file} does not exist; give the path of a checkpoint, or ~ for none.")
     try:
-        return read_weights(file, entry=param_key, names=network.state_dict().keys())
+        return read_recorded(file, entry=param_key, names=network.state_dict().keys())
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -47,7 +55,8 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> list[str]:
         network: built from its section; the weights are loaded into it.
 
     Returns:
-        a sentence where weights were made to fit, which is a start for training and nothing to test.
+        a sentence where weights were made to fit, which is a start for training and nothing to test, or where they were
+        trained with other arguments that their shapes do not tell.
 
     Raises:
         UserError: the checkpoint cannot be read, or is one of another network.
@@ -57,7 +66,7 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> list[str]:
     if file is None:
         return []
     label = key.removeprefix("network_")
-    weights = read_checkpoint(file, path.get(f"param_key_{label}", "params"), where, network)
+    weights, recorded = _read(file, path.get(f"param_key_{label}", "params"), where, network)
     try:
         load_into(network, weights, strict=path.get(f"strict_load_{label}", True))
     except UserError as error:
@@ -67,7 +76,8 @@ def check_pretrained(path: Options, key: str, network: nn.Module) -> list[str]:
         ) from error
     shapes = _other_shape(network, weights)
     if shapes is None:
-        return []
+        others = differing(recorded, network)
+        return [f"{where}: {file} was trained with {', '.join(others)}."] if others else []
     return [
         f"{where}: {file} is of another scale, or another network: {shapes}, so it is converted and the results are "
         "not those of what was trained."
@@ -90,7 +100,7 @@ def load_exactly(
     Raises:
         UserError: it cannot be read, or is not of this network and scale, even where the network would convert it.
     """
-    weights = read_checkpoint(file, entry, where, network)
+    weights, recorded = _read(file, entry, where, network)
     unfit = f"{where}: {file} does not fit {type(network).__name__}{f' x{scale}' if scale else ''}"
     advice = "choose a checkpoint of this network and scale"
     shapes = _other_shape(network, weights)
@@ -103,6 +113,8 @@ def load_exactly(
         raise UserError(f"{unfit}: {str(error).partition(',')[0]}; {advice}.") from error
     if missing:
         raise UserError(f"{unfit}: it lacks {missing[0]}; {advice}.")
+    if others := differing(recorded, network):
+        warnings.warn(f"{where}: {file} was trained with {', '.join(others)}.", stacklevel=2)
 
 
 def _other_shape(network: nn.Module, weights: dict[str, torch.Tensor]) -> str | None:

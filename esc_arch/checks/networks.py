@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.checks.affordable import TooLargeError, advice, build_affordable, is_absurd
+from esc_arch.checks.affordable import advice, build_affordable, is_absurd
 from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import check_registered
 from esc_arch.common.errors import UserError, first_line
+from esc_arch.weights.blueprint import TooLargeError
 
 Options = dict[str, Any]
 Size = tuple[int, int]  # height, width

@@ -16,7 +16,8 @@ from esc_arch.graphs import formats
 from esc_arch.graphs.exportable import Exportable
 from esc_arch.graphs.formats import OPSET
 from esc_arch.version import __version__
-from esc_arch.weights import convert, read_weights
+from esc_arch.weights import convert
+from esc_arch.weights.files import read_recorded
 from esc_arch.weights.loading import identity_in, weights_file
 
 TOLERANCE = {False: 1e-4, True: 5e-2}  # of the largest number of the output, in single and in half precision
@@ -101,9 +102,9 @@ def export(
 def _export_network(
     source: str, chosen: Format, target: str, half: bool, opset: int, scale: int | None, window: int | None
 ) -> Report:
-    tensors = read_weights(source)
+    tensors, recorded = read_recorded(source)
     try:
-        identity = identity_in(source, tensors, scale, window)
+        identity = identity_in(source, tensors, scale, window, recorded)
         if scale is not None and identity.any_scale:
             identity.arguments["upscaling_factor"] = scale
         elif scale is not None and scale != identity.scale:

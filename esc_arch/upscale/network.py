@@ -18,7 +18,8 @@ from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.common.errors import UserError
 from esc_arch.layers.window import pad_to_multiple
 from esc_arch.upscale.tiles import Place
-from esc_arch.weights import Identity, bundled_names, identify_at, read_weights
+from esc_arch.weights import Identity, bundled_names, identify_at
+from esc_arch.weights.files import read_recorded
 from esc_arch.weights.infer import NotRecognisedError
 from esc_arch.weights.loading import identity_in, weights_file
 
@@ -165,9 +166,9 @@ def load_enlarger(
             raise UserError(f"The window is {window}, but a network has its own; build it with window_size={window}.")
         return replace(_of_module(weights), self_ensemble=self_ensemble)
     file = weights_file(weights)
-    tensors = read_weights(file)
+    tensors, recorded = read_recorded(file)
     try:
-        identity = identity_in(file, tensors, scale, window)
+        identity = identity_in(file, tensors, scale, window, recorded)
     except NotRecognisedError as error:
         if window is not None:
             raise UserError(f"{file}: a window is given, which is for ESC-RIB; leave it out.") from error

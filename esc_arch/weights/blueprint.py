@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
+
+from esc_arch.common.machine import memory_of_machine
+
+BYTES = 4  # of a number in single precision
+MOST_PARTS = 50_000  # of a network; the largest here has some thousands
 
 _FILLED = {torch.rand, torch.randn, torch.zeros, torch.ones}
 _IN_PLACE = {"zero_", "fill_", "normal_", "uniform_", "clamp_", "mul_", "add_", "copy_", "__setitem__"}
@@ -23,6 +30,42 @@ def blueprint(network: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Modu
     """
     with torch.device("meta"), _Numberless():
         return network(**arguments)
+
+
+class TooLargeError(Exception):
+    """Ends a constructor; the message lacks which network it is."""
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Count what modules are given, and end their construction where it is too much.
+
+    Raises:
+        TooLargeError: what is built needs more memory than the machine has, or has more parts than can be built.
+    """
+    most, taken, parts = memory_of_machine(), 0, 0
+
+    def count(_module: nn.Module, _name: str, given: Any) -> None:
+        nonlocal taken, parts
+        parts += 1
+        if parts > MOST_PARTS:
+            raise TooLargeError(f"it has more than {MOST_PARTS} parts")
+        if not isinstance(given, nn.Module) and given is not None:
+            taken += given.numel() * BYTES
+        if taken > most:
+            gigabytes = f"{taken / 2**30:.0f} GiB and more"
+            raise TooLargeError(f"its weights need {gigabytes}, and this machine has {most / 2**30:.0f}")
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+        hooks.register_module_module_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Numberless(TorchFunctionMode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from esc_arch.common.whole_files import replacing
 from esc_arch.weights.reading.choosing import choose
 from esc_arch.weights.reading.content import read_content
 from esc_arch.weights.reading.tensors import plain
+from esc_arch.weights.recorded import RECORD, recorded_in
 
 Weights = dict[str, torch.Tensor]
 
@@ -40,7 +42,10 @@ def read_weights(file: str, *, entry: str | None = None, names: Collection[str] 
 
 def find_weights(file: str, *, entry: str | None = None, names: Collection[str] | None = None) -> tuple[Weights, str]:
     """Read weights as `read_weights` does, and say where in the checkpoint they were, as in "state_dict.net_g"."""
-    content = read_content(file)
+    return _chosen(file, read_content(file), entry, names)
+
+
+def _chosen(file: str, content: Any, entry: str | None, names: Collection[str] | None) -> tuple[Weights, str]:
     try:
         chosen = choose(content, entry, names)
         return plain(chosen.weights), chosen.where
@@ -50,13 +55,21 @@ def find_weights(file: str, *, entry: str | None = None, names: Collection[str] 
         raise UserError(f"{file} is damaged (its tensors cannot be read); choose another file.") from error
 
 
+def read_recorded(
+    file: str, *, entry: str | None = None, names: Collection[str] | None = None
+) -> tuple[Weights, dict[str, Any]]:
+    """Read weights as `read_weights` does, and the arguments that were written down beside them (`recorded_in`)."""
+    content = read_content(file)
+    return _chosen(file, content, entry, names)[0], recorded_in(content)
+
+
 def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
     """Write weights, under a temporary name first, so that no half a file remains.
 
     Args:
         file: `.safetensors`, or `.pth`, which gets BasicSR's entry `params`.
         weights: names and tensors.
-        metadata: remarks for the header of a safetensors file.
+        metadata: remarks, for the header of a safetensors file or as entries of their own.
 
     Raises:
         UserError: the suffix is unknown, or the file cannot be written.
@@ -71,7 +84,7 @@ def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | Non
 
             stream.write(save(weights, {"format": "pt", **(metadata or {})}))
         else:
-            torch.save({"params": weights}, stream)
+            torch.save({"params": weights, **(metadata or {})}, stream)
 
 
 def convert(source: str, target: str, *, half: bool = False) -> None:
@@ -85,7 +98,9 @@ def convert(source: str, target: str, *, half: bool = False) -> None:
     Raises:
         UserError: the source cannot be read, or the target cannot be written.
     """
-    weights = read_weights(source)
+    content = read_content(source)
+    weights = _chosen(source, content, None, None)[0]
+    record = content.get(RECORD) if recorded_in(content) else None
     if half:
         weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    write_weights(target, weights)
+    write_weights(target, weights, {RECORD: record} if record else None)

@@ -18,7 +18,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.layers.attention import set_backend
 from esc_arch.layers.backend import ATTN_TYPES
 from esc_arch.layers.upsample_head import MARK, Mark
-from esc_arch.weights.blueprint import blueprint
+from esc_arch.weights.blueprint import TooLargeError, blueprint, counted
 from esc_arch.weights.infer import recognise
 from esc_arch.weights.shapes import Arguments, Shapes, UndecidedError
 
@@ -115,8 +115,11 @@ def identify_as(
     """
     weights = published_names(weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items() if not _is_constant(name)}
-    with _fitting(network):
-        return _confirmed(network, recorded, known, shapes, _read_mark(weights))
+    try:
+        with _fitting(network), counted():
+            return _confirmed(network, recorded, known, shapes, _read_mark(weights))
+    except TooLargeError as error:
+        raise UserError(f"The weights do not fit {network.__name__} as it was written down: {error}.") from error
 
 
 def _confirmed(

@@ -13,7 +13,7 @@ from torch import nn
 from esc_arch.archs import NETWORKS
 from esc_arch.common import hub
 from esc_arch.common.errors import UserError
-from esc_arch.weights.files import read_weights
+from esc_arch.weights.files import read_recorded
 from esc_arch.weights.identify import Identity, identify, identify_as, identify_at, with_window
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -66,16 +66,19 @@ def identity_in(
     weights: Mapping[str, torch.Tensor],
     scale: float | None = None,
     window: int | None = None,
+    recorded: Mapping[str, Any] | None = None,
     **known: Any,
 ) -> Identity:
     """Say which network the weights of a file belong to.
 
-    What `save_pretrained` wrote beside them tells it, with what no weight tells; otherwise see `identify_at`.
+    What `save_pretrained` wrote beside them tells it, or what training wrote into the checkpoint, with what no weight
+    tells; otherwise see `identify_at`.
 
     Args:
         file: where the weights are from.
         weights: names and tensors.
         scale, window, known: as for `identify_at`.
+        recorded: what `read_recorded` found beside them.
 
     Returns:
         the network and its arguments.
@@ -85,12 +88,28 @@ def identity_in(
     """
     configuration = hub.configuration_beside(file)
     if not configuration:
-        return identify_at(weights, scale, window, **known)
+        return _as_recorded(recorded or {}, weights, window, known) or identify_at(weights, scale, window, **known)
     named = configuration.pop(hub.NETWORK)
     network = next((network for network in NETWORKS if network.__name__ == named), None)
     if network is None:
         raise UserError(f"{file}: the {hub.CONFIG} beside it names {named!r}, which is no network of this package.")
     identity = identify_as(network, configuration, weights, **known)
+    return identity if window is None else with_window(identity, window, known)
+
+
+def _as_recorded(
+    recorded: Mapping[str, Any], weights: Mapping[str, torch.Tensor], window: int | None, known: dict[str, Any]
+) -> Identity | None:
+    """Say which network weights belong to by what was written down when they were saved, if they still fit that."""
+    network = next((network for network in NETWORKS if network.__name__ == recorded.get(hub.NETWORK)), None)
+    if network is None:
+        return None
+    arguments = {name: value for name, value in recorded.items() if name != hub.NETWORK}
+    try:
+        identity = identify_as(network, arguments, weights)
+    except UserError:  # they were changed since
+        return None
+    identity = identify_as(network, arguments, weights, **known) if known else identity
     return identity if window is None else with_window(identity, window, known)
 
 
@@ -129,7 +148,7 @@ def load(name_or_path: str | os.PathLike[str], *, window: int | None = None, **k
     """
     file = weights_file(name_or_path)
     try:
-        weights = read_weights(file)
-        return identity_in(file, weights, window=window, **known).build(weights)
+        weights, recorded = read_recorded(file)
+        return identity_in(file, weights, window=window, recorded=recorded, **known).build(weights)
     except UserError as error:
         raise error if str(error).startswith(file) else type(error)(f"{file}: {error}") from error

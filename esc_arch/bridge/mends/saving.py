@@ -12,6 +12,7 @@ import torch
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import replacing
+from esc_arch.weights.recorded import RECORD, record_of
 
 MORE_IN_STATE = "esc_arch"  # the key in a training state of what BasicSR does not keep
 
@@ -21,14 +22,15 @@ def save_atomically() -> None:
 
     BasicSR writes in place, so that a crash leaves a truncated file under a good name; and where the disk is full it
     gives up with a line in the log and trains on without checkpoints. Its three tries, a second apart, are kept.
-    A model with a method `more_to_resume` adds what that returns to the state.
+    A model with a method `more_to_resume` adds what that returns to the state, and a network of this package is saved
+    with its arguments, of which weights do not tell all.
     """
     from basicsr.models import base_model
 
     base_model.torch = _Torch()
     model = base_model.BaseModel
-    model.save_network = _or_told(model.save_network)
-    model.save_training_state = _or_told(model.save_training_state)
+    model.save_network = _or_told(model.save_network, _arguments)
+    model.save_training_state = _or_told(model.save_training_state, _more_to_resume)
     logging.getLogger("basicsr").addFilter(lambda record: not str(record.msg).startswith("Still cannot save"))
 
 
@@ -36,14 +38,13 @@ class _Torch:
     """The module `torch` as `basicsr.models.base_model` sees it, with a `save` of our own."""
 
     failure: BaseException | None = None  # of the latest try
-    more: dict[str, Any] | None = None  # to be added to a training state
+    more: dict[str, Any] | None = None  # to be added to what is saved
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
     def save(self, content: dict[str, Any], path: str) -> None:
-        if self.more is not None and "optimizers" in content:
-            content = {**content, MORE_IN_STATE: self.more}
+        content = {**content, **(self.more or {})}
         try:
             write_whole(content, path)
         except Exception as error:
@@ -67,7 +68,17 @@ def write_whole(content: Any, path: str) -> None:
         torch.save(content, file)  # through Python's file: torch's own does not say what the disk said
 
 
-def _or_told(save: Callable[..., None]) -> Callable[..., None]:
+def _arguments(model: Any, networks: Any, *_: Any) -> dict[str, Any]:
+    first = networks[0] if isinstance(networks, list) else networks  # the average is of the same
+    record = record_of(model.get_bare_model(first))
+    return {RECORD: record} if record else {}
+
+
+def _more_to_resume(model: Any, *_: Any) -> dict[str, Any]:
+    return {MORE_IN_STATE: model.more_to_resume()} if hasattr(model, "more_to_resume") else {}
+
+
+def _or_told(save: Callable[..., None], more: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     from basicsr.models import base_model
     from basicsr.utils.dist_util import master_only
 
@@ -75,7 +86,7 @@ def _or_told(save: Callable[..., None]) -> Callable[..., None]:
     @master_only
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         seen = base_model.torch
-        seen.failure, seen.more = None, self.more_to_resume() if hasattr(self, "more_to_resume") else None
+        seen.failure, seen.more = None, more(self, *args)
         save(self, *args, **kwargs)
         if seen.failure is not None:
             raise CheckpointError(reason_of(seen.failure)) from seen.failure

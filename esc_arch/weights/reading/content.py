@@ -11,6 +11,7 @@ from esc_arch.weights.reading.in_parts import read_parts, require_whole
 from esc_arch.weights.reading.kinds import Kind, kind_of
 from esc_arch.weights.reading.pickle_scan import UnsupportedPickleError
 from esc_arch.weights.reading.torch_file import AGAIN, read_legacy, read_zip
+from esc_arch.weights.recorded import RECORD
 
 
 def read_content(file: str) -> Any:
@@ -49,9 +50,12 @@ def _read(file: str, kind: Kind) -> Any:
 
 
 def _read_safetensors(file: str) -> Any:
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
-    return load_file(file)
+    with safe_open(file, framework="pt") as opened:
+        remarks = opened.metadata() or {}
+    return {**load_file(file), **({RECORD: remarks[RECORD]} if RECORD in remarks else {})}
 
 
 def _read_part(file: str) -> Any:
