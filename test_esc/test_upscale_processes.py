@@ -22,7 +22,7 @@ from torch.distributed import HashStore
 
 from esc_arch.archs import ESC
 from esc_arch.common.errors import RunError, UserError
-from esc_arch.common.launch import Launch, launched, meeting_place, threads_for
+from esc_arch.common.launch import Launch, launched, meeting_place, run_name, threads_for
 from esc_arch.upscale import crew, handing_out, memory, upscale_image
 from esc_arch.upscale.crew import Crew
 from esc_arch.upscale.jobs import Job, Plan
@@ -47,8 +47,9 @@ def write(file, *arguments):
         open("begun" + rank, "w").close()
         while not all(os.path.exists(f"begun{other}") for other in range(3)):
             time.sleep(0.05)
-        if rank == os.environ["KILLED"]:
+        if rank == os.environ.pop("KILLED"):
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.5)  # none has done everything before that one is gone
     with open("log", "a") as log:
         log.write(file + "\\n")
     original(file, *arguments)
@@ -321,6 +322,37 @@ MEETING = {"MASTER_ADDR": "host", "MASTER_PORT": "1234"}
 SRUN = {"SLURM_PROCID": "5", "SLURM_NTASKS": "11", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0"}
 NODES = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_TASKS_PER_NODE": "4(x2),3", "SLURM_NODELIST": "n1,n2,n3"}
 
+# the third of `srun --nodes=2 --ntasks=3`, as Slurm 22.05 sets them
+SRUN_OF_TWO_NODES = {
+    "SLURM_CPUS_ON_NODE": "1",
+    "SLURM_JOB_ID": "4",
+    "SLURM_JOB_CPUS_PER_NODE": "1(x2)",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_NNODES": "2",
+    "SLURM_NODEID": "1",
+    "SLURM_NODELIST": "n[1-2]",
+    "SLURM_NTASKS": "3",
+    "SLURM_PROCID": "2",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "3",
+    "SLURM_STEP_TASKS_PER_NODE": "2,1",
+    "SLURM_TASKS_PER_NODE": "2,1",
+}
+SRUN_OF_ONE_NODE = {
+    **SRUN_OF_TWO_NODES,
+    "SLURM_LOCALID": "2",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "vm",
+    "SLURM_STEP_NODELIST": "vm",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "3",
+    "SLURM_TASKS_PER_NODE": "3",
+}
+
 
 @pytest.mark.parametrize(
     ("variables", "expected"),
@@ -330,6 +362,9 @@ NODES = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_TASKS_PER_NODE": "4(x2
         ({**TORCHRUN, **MEETING, **SRUN}, Launch(5, 8, 1, 4)),  # torchrun within srun
         (TORCHRUN, Launch()),  # nowhere to meet
         ({**SRUN, **NODES}, Launch(5, 11, 1, 3)),
+        (SRUN_OF_TWO_NODES, Launch(2, 3, 0, 1)),
+        ({**SRUN_OF_TWO_NODES, "SLURM_NODEID": "0", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}, Launch(1, 3, 1, 2)),
+        (SRUN_OF_ONE_NODE, Launch(2, 3, 2, 3)),
         (SRUN, Launch(5, 11, 1, 11)),
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "3", "SLURM_LOCALID": "1"}, Launch(1, 3, 1, 3)),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_JOB_ID": "77"}, Launch(2, 3, 2, 3)),
@@ -347,6 +382,54 @@ def test_meeting_places() -> None:
     assert meeting_place({**TORCHRUN, **MEETING}) == ("host", 1234)
     assert meeting_place(SRUN) == ("127.0.0.1", 20_539)
     assert meeting_place({**SRUN, **MEETING, **NODES}) == ("host", 1234)
+    assert meeting_place(SRUN_OF_TWO_NODES) == ("n1", 20_028)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node[01-04,07],other", "node01"),
+        ("node7", "node7"),
+        ("a,b", "a"),
+        ("gpu-a[3,5-8].site,z[1-2]", "gpu-a3.site"),
+        ("rack[2-3]n[010-012]", "rack2n010"),
+    ],
+)
+def test_the_first_node_is_found_without_tools_of_slurm(
+    nodes: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As within a container, which has its variables and not its programs."""
+    monkeypatch.setenv("PATH", "")
+    assert meeting_place({**SRUN, **NODES, "SLURM_STEP_NODELIST": nodes})[0] == first
+
+
+def test_runs_that_meet_at_the_same_place_do_not_mix() -> None:
+    """Ports are made of the numbers of job and step, and so may be those of two runs."""
+    one, other = ({**SRUN, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step} for job, step in (("1", "7"), ("2", "0")))
+    assert meeting_place(one) == meeting_place(other)
+    assert run_name(one) != run_name(other)
+    again = {**TORCHRUN, **MEETING, "TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "1"}
+    assert len({run_name(again), run_name({**again, "TORCHELASTIC_RESTART_COUNT": "0"}), run_name({})}) == 3
+    # two torchruns of one run, each within a job of its own
+    assert run_name({**again, **SRUN}) == run_name({**again, **SRUN, "SLURM_JOB_ID": "78"})
+
+
+def test_a_store_that_is_gone_is_not_asked_again() -> None:
+    """PyTorch prints its stack for each question, and every thread has some."""
+
+    class Gone:
+        asked = 0
+
+        def add(self, *arguments: Any) -> int:
+            self.asked += 1
+            raise torch.distributed.DistNetworkError("Broken pipe")
+
+    store = Gone()
+    shared = handing_out.SharedStore(store, Launch(1, 3))  # type: ignore[arg-type]
+    for _ in range(3):
+        with pytest.raises(RunError, match="process 1 of 3: the first process is gone"):
+            shared.add("next", 1)
+    assert store.asked == 1
 
 
 def test_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 FIRST_PORT, PORTS = 20_000, 20_000  # where processes of Slurm meet, by the numbers of their job and step
+_BEHIND_FIRST = re.compile(r",(?![^\[]*\])")  # a comma that is not within brackets
+_RANGES = re.compile(r"\[(\w+)[^\]]*\]")
 _TASKS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
@@ -61,11 +62,15 @@ def meeting_place(environ: Mapping[str, str] | None = None) -> tuple[str, int]:
     if _number(variables, "SLURM_STEP_NUM_NODES", "SLURM_NNODES") in (None, 1):
         return "127.0.0.1", port
     nodes = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_NODELIST") or ""
-    try:  # such as "node[01-04,07]"
-        done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-        return done.stdout.split()[0], port
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return nodes.partition(",")[0], port
+    return _first_node(nodes), port
+
+
+def run_name(environ: Mapping[str, str] | None = None) -> str:
+    """Return what tells this run from others whose processes meet at the same place."""
+    variables = os.environ if environ is None else environ
+    if "RANK" in variables:
+        return f"{variables.get('TORCHELASTIC_RUN_ID', '')}/{variables.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    return f"{_number(variables, 'SLURM_JOB_ID') or 0}/{_number(variables, 'SLURM_STEP_ID') or 0}"
 
 
 def threads_for(launch: Launch, environ: Mapping[str, str] | None = None) -> int | None:
@@ -93,6 +98,12 @@ def _checked(rank: int | None, size: int | None, local_rank: int | None, local_s
         return Launch()
     local_rank = local_rank or 0
     return Launch(rank, size, local_rank, max(local_size or 1, local_rank + 1))
+
+
+def _first_node(nodes: str) -> str:
+    """Return the first name of a list such as "rack[1-2]node[01-04,07],other"; Slurm's own tools may not be there."""
+    first = _BEHIND_FIRST.split(nodes, maxsplit=1)[0]
+    return _RANGES.sub(r"\1", first)
 
 
 def _tasks_of(text: str, node: int) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 from torch.distributed import PrefixStore, Store, TCPStore
 
 from esc_arch.common.errors import RunError
-from esc_arch.common.launch import Launch, meeting_place
+from esc_arch.common.launch import Launch, meeting_place, run_name
 from esc_arch.upscale.jobs import Job
 from esc_arch.upscale.work import Work
 
@@ -42,8 +42,7 @@ def meet(launch: Launch) -> Store:
             f"process {launch.rank} of {launch.size} does not reach the first one at {address}, port {port} "
             f"({str(error).partition(chr(10))[0]}); set MASTER_ADDR and MASTER_PORT to where it can be reached."
         ) from error
-    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
-    return PrefixStore(f"esc_arch.upscale/{restarts}", store)
+    return PrefixStore(f"esc_arch.upscale/{run_name()}", store)
 
 
 class SharedStore:
@@ -56,6 +55,8 @@ class SharedStore:
 
     def __init__(self, store: Store, launch: Launch) -> None:
         self._store, self._launch = store, launch
+        self._asking = threading.Lock()
+        self._is_gone = False
 
     def set(self, key: str, value: Any) -> None:
         """Set a key to a value, which JSON must have."""
@@ -82,13 +83,18 @@ class SharedStore:
         self._ask(self._store.wait, [key], time)
 
     def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return question(*arguments)
-        except RuntimeError as error:
-            raise RunError(
-                f"process {self._launch.rank} of {self._launch.size}: the first process is gone "
-                "(killed, or out of memory?); the same command goes on from here."
-            ) from error
+        gone = RunError(
+            f"process {self._launch.rank} of {self._launch.size}: the first process is gone "
+            "(killed, or out of memory?); the same command goes on from here."
+        )
+        with self._asking:
+            if self._is_gone:  # to ask once more would make PyTorch print where its sources failed, in each thread
+                raise gone
+            try:
+                return question(*arguments)
+            except RuntimeError as error:
+                self._is_gone = True
+                raise gone from error
 
 
 class Pictures:
