@@ -162,6 +162,67 @@ def test_fields_of_bmp(fields: tuple[int, ...], order: str, upwards: bool) -> No
         read(data[:-4])
 
 
+def indexed_bmp(places: Any, colours: Any, bits: int, used: int, size: int = 40, packed: bool = False) -> bytes:
+    """A BMP of places in a list of colours, which says how many of them it uses."""
+    height, width = places.shape
+    digits = np.unpackbits(places.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :].reshape(height, -1)
+    rows = np.packbits(digits, axis=1)
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))[::-1]
+    stored = rows.tobytes()
+    if packed:  # runs of one pixel, ends of lines and of the picture
+        stored = b"".join(b"".join(bytes((1, place)) for place in row) + b"\0\0" for row in places[::-1].tolist())
+        stored += b"\0\1"
+    table = np.concatenate([colours[:, ::-1], np.zeros((len(colours), 1))], axis=1).astype(np.uint8).tobytes()
+    head = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, int(packed), len(stored), 0, 0, used, 0)
+    head = head[:size].ljust(size, b"\0")
+    first = 14 + len(head) + len(table)
+    return b"BM" + struct.pack("<IHHI", first + len(stored), 0, 0, first) + head + table + stored
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("colours", ["black and white", "white and black", "black", "two colours", "all"])
+@pytest.mark.parametrize("size", [16, 40, 64, 108])
+def test_few_colours_of_bmp(bits: int, colours: str, size: int) -> None:
+    """Two colours are not one bit: a picture of them may have 2, 4 and 8."""
+    table = {
+        "black and white": np.array([(0, 0, 0), (255, 255, 255)]),
+        "white and black": np.array([(255, 255, 255), (0, 0, 0)]),
+        "black": np.zeros((1, 3), int),
+        "two colours": np.array([(200, 10, 30), (5, 90, 250)]),
+        "all": np.random.default_rng(3).integers(0, 256, (2**bits, 3)),
+    }[colours]
+    if size == 16 and len(table) < 2**bits:  # such a header does not say how many there are
+        table = np.pad(table, ((0, 2**bits - len(table)), (0, 0)))
+    places = np.random.default_rng(bits).integers(0, min(len(table), 2**bits), (5, 13))
+    found = read(indexed_bmp(places, table, bits, len(table), size)).pixels
+    np.testing.assert_array_equal(np.broadcast_to(found, (5, 13, 3)), table[places])
+
+
+def test_packed_bmp_of_black_and_white() -> None:
+    table = np.array([(0, 0, 0), (255, 255, 255)])
+    places = np.random.default_rng(0).integers(0, 2, (5, 13))
+    found = read(indexed_bmp(places, table, 8, 2, packed=True)).pixels
+    np.testing.assert_array_equal(np.broadcast_to(found, (5, 13, 3)), table[places])
+
+
+def test_more_colours_than_a_bmp_can_use() -> None:
+    table = np.random.default_rng(3).integers(0, 256, (300, 3))
+    places = np.random.default_rng(0).integers(0, 256, (5, 13))
+    np.testing.assert_array_equal(read(indexed_bmp(places, table, 8, 300)).pixels, table[places])
+
+
+def test_bmp_of_windows_ce() -> None:
+    """Four masks behind the shortest header, of which the last is of alpha; and two bits that are cut off."""
+    pixels = noise(4, 6, 4)
+    masks = struct.pack("<4I", 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII", 40, 6, -4, 1, 32, 6, pixels.nbytes, 0, 0, 0, 0)
+    data = b"BM" + struct.pack("<IHHI", 70 + pixels.nbytes, 0, 0, 70) + head + masks + pixels.tobytes()
+    np.testing.assert_array_equal(read(data).pixels, pixels)
+    cut = indexed_bmp(np.zeros((5, 13), int), np.zeros((4, 3), int), 2, 4)[:-4]
+    with pytest.raises(UserError, match="a part of the picture is missing"):
+        read(cut)
+
+
 def test_sixteenth_bit_of_a_colour_map() -> None:
     colours, places = noise(4, 3) >> 3, noise(5, 6) & 3
     packed = (colours.astype("<u2") @ np.array([1 << 10, 1 << 5, 1], "<u2") | 0x8000).astype("<u2")

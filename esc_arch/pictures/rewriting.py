@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from esc_arch.pictures.bmp import known_bmp
 from esc_arch.pictures.picture import Pixels
 
 REWRITTEN = ("BMP", "PCX", "SGI", "SUN", "TGA")
@@ -17,8 +18,6 @@ _SUN_HEADER, _SUN_STANDARD, _SUN_PACKED = 32, 1, 2  # bytes; types of file
 _SUN_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _PCX_HEADER, _PCX_PALETTE, _PCX_RUN = 128, slice(16, 64), re.compile(rb"([\xc0-\xff])(.)", re.DOTALL)
 _PCX_SIXTEEN = ((4, 1), (1, 3))  # bits and planes of up to 16 colours
-_BMP_FIELDS, _BMP_MASKS, _BMP_WITH_ALPHA = 3, 54, 56  # compression; byte where masks begin; least bytes of the header
-_BGRA = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # masks of red, green, blue, alpha
 
 
 def made_known(data: bytes, image_format: str, check: Callable[[int, int], None], notes: list[str]) -> bytes:
@@ -43,9 +42,7 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
         return _unpacked_sun(data, check)
     if image_format == "PCX" and (data[3], data[65]) in _PCX_SIXTEEN:
         return _pcx_of_8_bits(data, check)
-    if image_format == "BMP" and data[14] >= 40 and int.from_bytes(data[30:34], "little") == _BMP_FIELDS:
-        return _bmp_of_bytes(data, notes)
-    return data
+    return known_bmp(data, check, notes) if image_format == "BMP" else data
 
 
 def _tga_of_16_bits(data: bytes) -> bytes:
@@ -130,28 +127,3 @@ def _pcx_of_8_bits(data: bytes, check: Callable[[int, int], None]) -> bytes:
     header = bytearray(data[:_PCX_HEADER])
     header[1:4], header[65:68] = b"\5\1\x08", struct.pack("<BH", 1, padded.shape[1])
     return bytes(header) + padded.tobytes() + b"\x0c" + data[_PCX_PALETTE].ljust(768, b"\0")
-
-
-def _bmp_of_bytes(data: bytes, notes: list[str]) -> bytes:
-    """Make a byte of each field of bits of a pixel, wherever it lies; the new pixels are put behind the file."""
-    first, size, width, height, _, bits = struct.unpack_from("<IIiiHH", data, 10)
-    masks = struct.unpack_from("<4I" if size >= _BMP_WITH_ALPHA else "<3I", data, _BMP_MASKS)
-    line = (width * bits + 31) // 32 * 4
-    if bits not in (16, 32) or width < 1 or not height or len(data) < first + line * abs(height):
-        raise ValueError("it is damaged, or a part of the picture is missing")
-    rows = np.frombuffer(data, np.uint8, line * abs(height), first).reshape(abs(height), line)
-    values = np.ascontiguousarray(rows[:, : width * bits // 8]).view(f"<u{bits // 8}").astype(np.uint32)
-    pixels = np.zeros((abs(height), width, 4), np.uint8)
-    for mask, channel in zip(masks, (2, 1, 0, 3), strict=False):
-        if mask:
-            lowest = (mask & -mask).bit_length() - 1
-            most = mask >> lowest
-            pixels[..., channel] = ((values >> lowest & most).astype(np.uint64) * 255 + most // 2) // most
-    if (deepest := max(mask.bit_count() for mask in masks)) > 8:
-        notes.append(f"its {deepest} bits are reduced to 8")
-    known = bytearray(data)
-    struct.pack_into("<I", known, 10, len(data))
-    struct.pack_into("<H", known, 28, 32)
-    alpha = _BGRA[3:] if any(masks[3:]) else (0,)
-    struct.pack_into(f"<{len(masks)}I", known, _BMP_MASKS, *(*_BGRA[:3], *alpha)[: len(masks)])
-    return bytes(known) + pixels.tobytes()
