@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, features
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.profiles import fit_profile
 from esc_arch.pictures.reading import read_picture, read_picture_in_memory
-from esc_arch.pictures.writing import LARGEST_SIDE, check_target, write_picture
+from esc_arch.pictures.writing import LARGEST_SIDE, check_format, check_target, write_picture
 
 LIMIT = 10**6
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -248,12 +248,23 @@ def test_what_would_lose_something_is_refused(tmp_path: Path) -> None:
         ("a.webp", 3, "uint16", 1, "cannot hold 16 bits"),
         ("a.webp", 3, "uint8", 2000, "cannot be 24000 pixels"),
         ("a.jpg", 3, "uint8", 65_501 / 12, "cannot be 65501 pixels"),
+        ("a.avif", 3, "uint8", 32_769 / 12, "an AVIF cannot be 32769 pixels"),
         ("a.gif", 3, "uint8", 1, "the suffix must be one of"),
     ],
 )
 def test_targets_that_cannot_hold_a_picture(name: str, channels: int, dtype: str, scale: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_target(name, Picture(pixels(channels, dtype)), scale)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_the_largest_avif_is_read(tmp_path: Path) -> None:
+    """Decoders refuse larger ones by default, so that a result would be there that nothing opens."""
+    Image.new("L", (32_768, 1)).save(tmp_path / "a.avif", speed=10)
+    assert read_picture(str(tmp_path / "a.avif"), LIMIT).pixels.shape[:2] == (1, 32_768)
+    check_format("a.avif", "AVIF", Picture(pixels(3)), (16_384, 16_384))
+    with pytest.raises(UserError, match="an AVIF of 16385 x 16384 pixels is not opened"):
+        check_format("a.avif", "AVIF", Picture(pixels(3)), (16_384, 16_385))
 
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

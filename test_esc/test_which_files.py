@@ -169,6 +169,25 @@ def test_results_that_would_meet_are_told_before_anything(run: Any) -> None:
     assert run("1", "3", "1/a.png")[:2] == (0, "1 enlarged")  # the same by other names
 
 
+@pytest.mark.parametrize("suffix", ["/../x", "a/b", "\0"])
+def test_a_suffix_that_leads_elsewhere(run: Any, suffix: str) -> None:
+    picture("in/a.png")
+    code, _, errors, out = run("in", "--suffix", suffix)
+    assert (code, out) == (1, [])
+    assert errors[0].startswith("Error: --suffix: ")
+    assert errors[0].endswith("must be a part of a name; name the folder by -o.")
+
+
+@pytest.mark.parametrize("output", ["b.psd", "b.EXR", "new/b.pdf"])
+def test_a_file_of_a_kind_that_is_not_written_is_no_folder(folder: Path, output: str) -> None:
+    picture("a.png")
+    with pytest.raises(UserError, match="the suffix must be one of .png"):
+        plan_jobs(["a.png"], output, "_x2")
+    assert plan_jobs(["."], output, "_x2").jobs[0].target == os.path.join(output, "a_x2.png")
+    os.makedirs(output)  # somebody's folder may be called so
+    assert plan_jobs(["a.png"], output, "_x2").jobs[0].target == os.path.join(output, "a_x2.png")
+
+
 def test_names_that_differ_in_capital_letters_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture("in/a.png")
     picture("in/A.png")

@@ -42,6 +42,10 @@ FORMATS = {
     ".xbm": "XBM",
     ".ras": "SUN",
 }
+OTHERS = (  # suffixes of pictures and documents that are neither read nor written
+    *(".psd", ".psb", ".xcf", ".kra", ".ora", ".pdf", ".eps", ".svg", ".exr", ".hdr", ".dpx", ".cin", ".fits"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".jxr", ".wdp", ".jls", ".icns", ".xpm"),
+)
 WRITTEN = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF")
 NAMELESS = ("TGA",)  # do not tell by their first bytes what they are
 INSTEAD = ".png"  # holds what those formats hold that are read but not written

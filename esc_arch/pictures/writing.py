@@ -13,7 +13,9 @@ from esc_arch.pictures.formats import FORMATS, WRITTEN, format_of
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import colour_chunks, has_colours_of_its_own
 
-LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
+# of libjpeg and libwebp, which write no more; libavif writes more, and reads it only if it is told to trust the file
+LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
+MOST_PIXELS = {"AVIF": 16_384**2}
 
 
 def check_target(file: str, picture: Picture, scale: float) -> None:
@@ -60,6 +62,8 @@ def check_format(name: str, image_format: str, picture: Picture, sides: tuple[in
     side, problem = max(sides), None
     if side > LARGEST_SIDE.get(image_format, side):
         problem = f"cannot be {side} pixels wide or high"
+    elif sides[0] * sides[1] > MOST_PIXELS.get(image_format, sides[0] * sides[1]):
+        problem = f"of {sides[1]} x {sides[0]} pixels is not opened by what reads it"
     elif picture.pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
         problem = "cannot hold 16 bits per channel"
     elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format == "JPEG":

@@ -13,7 +13,8 @@ from esc_arch.common.errors import UserError, printable
 from esc_arch.common.leftovers import is_leftover
 from esc_arch.common.whole_files import sweep, try_folder
 from esc_arch.pictures.finding import RESULT, Found, in_words
-from esc_arch.pictures.formats import FORMATS, format_of, result_suffix
+from esc_arch.pictures.formats import FORMATS, OTHERS, format_of, result_suffix
+from esc_arch.pictures.writing import written_format
 
 LONGEST_NAME = 255  # bytes, where the system does not say
 
@@ -58,9 +59,11 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str, kind: str | None 
         what is to be done.
 
     Raises:
-        UserError: an input does not exist, there are no pictures at all, or a result would be written over its source
-            or another result.
+        UserError: an input does not exist, there are no pictures at all, a result would be written over its source
+            or another result, or of a kind that is not written; the suffix is none.
     """
+    if any(separator in suffix for separator in (os.sep, os.altsep, "\0") if separator):
+        raise UserError(f"--suffix: {printable(suffix)} must be a part of a name; name the folder by -o.")
     found = _find(inputs, output)
     plan = Plan(problems=found.problems, passed=found.passed)
     if not found.pictures and not found.problems:
@@ -69,6 +72,9 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str, kind: str | None 
             f"{printable(', '.join(inputs))}: there are no pictures ({', '.join(FORMATS)}); name files or folders."
             + (f" There were {passed}." if passed else "")
         )
+    is_folder = os.path.isdir(output) or output.endswith(os.sep)
+    if len(inputs) == 1 and os.path.isfile(inputs[0]) and not is_folder and _stands_for_another_kind(output):
+        written_format(output)  # which tells what there is instead
     if format_of(output) and not os.path.isdir(output):
         if len(found.pictures) > 1:
             raise UserError(
@@ -157,6 +163,10 @@ def _find(inputs: Sequence[str], output: str) -> Found:
 def _target(relative: str, output: str, suffix: str, kind: str | None) -> str:
     stem, own = os.path.splitext(relative)
     return os.path.join(output, stem + suffix + (kind or result_suffix(own)))
+
+
+def _stands_for_another_kind(output: str) -> bool:
+    return os.path.splitext(output)[1].lower() in OTHERS
 
 
 def _entry(path: str) -> str:
