@@ -181,7 +181,7 @@ def test_a_suffix_that_leads_elsewhere(run: Any, suffix: str) -> None:
 @pytest.mark.parametrize("output", ["b.psd", "b.EXR", "new/b.pdf"])
 def test_a_file_of_a_kind_that_is_not_written_is_no_folder(folder: Path, output: str) -> None:
     picture("a.png")
-    with pytest.raises(UserError, match="the suffix must be one of .png"):
+    with pytest.raises(UserError, match="the suffix must be one of"):
         plan_jobs(["a.png"], output, "_x2")
     assert plan_jobs(["."], output, "_x2").jobs[0].target == os.path.join(output, "a_x2.png")
     os.makedirs(output)  # somebody's folder may be called so
