@@ -239,6 +239,26 @@ def test_results_of_another_size_than_gt(tiny_options: Options) -> None:
         check_options(parsed(tiny_options))
 
 
+@pytest.mark.parametrize("network", ["RRDBNet", "MSRResNet", "SRVGGNetCompact"])
+@pytest.mark.parametrize("model", ["SRModel", "ESCModel"])
+def test_a_test_of_another_scale(tiny_options: Options, network: str, model: str) -> None:
+    """Without GT it would save images of that scale, and with GT the first metric would fail."""
+    options = {**tiny_options, "datasets": {"test_1": tiny_options["datasets"]["val_1"]}, "model_type": model}
+    options["network_g"] = {"type": network, "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4}  # four times unless told
+    with pytest.raises(UserError, match=rf"network_g: {network} makes 384x384 pixels of an image of 96x96; make scale"):
+        check_options(parsed(options, is_train=False))
+    options["network_g"]["scale" if network == "RRDBNet" else "upscale"] = 2
+    assert all("untrained" in note for note in check_options(parsed(options, is_train=False)))
+
+
+@pytest.mark.parametrize("model", ["SRModel", "ESCModel"])
+def test_a_test_of_one_channel(tiny_options: Options, model: str) -> None:
+    options = {**tiny_options, "datasets": {"test_1": {**tiny_options["datasets"]["val_1"], "color": "y"}}}
+    options["model_type"] = model
+    options["network_g"] = {"type": "MSRResNet", "num_in_ch": 1, "num_out_ch": 1, "num_feat": 4, "upscale": 2}
+    assert all("untrained" in note for note in check_options(parsed(options, is_train=False)))
+
+
 def test_channels(tiny_options: Options) -> None:
     tiny_options["network_g"] = {"type": "MSRResNet", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2}
     with pytest.raises(UserError, match="network_g: MSRResNet cannot take LQ patches"):

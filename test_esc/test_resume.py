@@ -183,6 +183,62 @@ def test_unchanged_options_are_no_matter_for_warnings(run: Callable[..., str], b
     assert seeds[0] == seeds[1]
 
 
+def on_disk(brief: Options, tiny_data: Path, root: Path) -> Options:
+    """The same with folders of pairs, whose files are written one after the other."""
+    opt = copy.deepcopy(brief)
+    for kind, folder in (("gt", "HR"), ("lq", "LR")):
+        (root / folder).mkdir(parents=True)
+        for file in sorted((tiny_data / "train" / folder).iterdir()):
+            shutil.copy(file, root / folder / file.name)
+        opt["datasets"]["train"][f"dataroot_{kind}"] = str(root / folder)
+    opt["datasets"]["train"]["io_backend"] = {"type": "disk"}
+    return opt
+
+
+def test_the_order_in_which_a_disk_lists_files_is_no_matter(
+    run: Callable[..., str], brief: Options, folder: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same data copied to another disk are the same training."""
+    listed = os.scandir
+
+    class Backwards:
+        def __init__(self, path: Any) -> None:
+            with listed(path) as found:
+                self.entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self) -> Any:
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self) -> Any:
+            return iter(self.entries)
+
+    opt = on_disk(brief, tiny_data, folder / "data")
+    run(with_total(opt, "one", 2))
+    monkeypatch.setattr(os, "scandir", Backwards)
+    run(with_total(opt, "two", 2))
+    (one, _), (two, _) = (everything(folder, name, 2) for name in ("one", "two"))
+    assert_same(one, two)
+
+
+def test_images_of_other_names_are_told(run: Callable[..., str], brief: Options, folder: Path, tiny_data: Path) -> None:
+    """As many images as before, but not these: what is left of the epoch is one of others."""
+    opt = on_disk(brief, tiny_data, folder / "data")
+    run(opt)
+    moved = on_disk(brief, tiny_data, folder / "elsewhere")
+    moved["train"]["total_iter"] = 4
+    text = run(moved, "--auto_resume")
+    assert "dataroot_gt was" in text
+    assert "the names of the images" not in text
+    for kind in ("HR", "LR"):
+        (folder / "elsewhere" / kind / "p0.png").rename(folder / "elsewhere" / kind / "q.png")
+    moved["train"]["total_iter"] = 5
+    text = run(moved, "--auto_resume")
+    assert "WARNING: datasets:train: the names of the images, or their order, are not those of the state" in text
+
+
 def test_a_state_of_basicsr_is_resumed_with_a_warning(run: Callable[..., str], brief: Options, folder: Path) -> None:
     run(brief)
     file = folder / "experiments/tiny/training_states/2.state"
@@ -217,6 +273,9 @@ def test_states_that_cannot_be_used_are_refused(run: Callable[..., str], brief: 
     torch.save({**state, "iter": subprocess.Popen}, folder / "1.state")
     assert "Python objects other than numbers" in (text := refused(resume_state=str(folder / "1.state")))
     assert "weights_only" not in text
+    for length in (0, 500):
+        (folder / "1.state").write_bytes((states / "2.state").read_bytes()[:length])
+        assert "(it is empty, cut off or damaged)" in refused(resume_state=str(folder / "1.state"))
     wider = copy.deepcopy(brief)
     wider["network_g"]["dim"] = 32
     text = run(wider, "--auto_resume", code=1)

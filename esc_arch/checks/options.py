@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from esc_arch.archs import ESCLTE
 from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.agreement import check_agreement
 from esc_arch.checks.batches import check_batches
@@ -85,6 +86,8 @@ def check_options(opt: Options, decode: bool = True) -> list[str]:
     checked = {phase: check_dataset(data, f"datasets:{phase}", decode) for phase, data in opt["datasets"].items()}
     if opt["is_train"]:
         _check_patches(opt, networks, checked["train"])
+    else:
+        _check_enlarges(opt, networks["network_g"])
     for phase, found in checked.items():
         told += found.notes
         if phase != "train":
@@ -135,6 +138,28 @@ def _check_patches(opt: Options, networks: dict[str, nn.Module], found: Checked)
         check_takes(networks["network_d"].train(), opt["network_d"], gt, "network_d", "GT patches", channels)
 
 
+def _check_enlarges(opt: Options, network: nn.Module) -> None:
+    """Check that a network enlarges as much as the options of a test say, whatever its argument for that is called."""
+    from basicsr.models.sr_model import SRModel
+    from basicsr.utils.registry import MODEL_REGISTRY
+
+    scale, section = opt.get("scale"), opt["network_g"]
+    model = MODEL_REGISTRY.get(opt["model_type"])
+    if not isinstance(scale, int) or not issubclass(model, SRModel) or isinstance(network, ESCLTE):
+        return
+    channels = next((section[name] for name in CHANNEL_ARGUMENTS if name in section), RGB)
+    size = ANY_WINDOW, ANY_WINDOW
+    try:
+        made = check_takes(network.eval(), section, size, "network_g", "an image", channels)
+    except UserError:  # of clips, or of something else that is no image of this size
+        return
+    if made is not None and made[1:] != (scale * ANY_WINDOW, scale * ANY_WINDOW):
+        raise UserError(
+            f"network_g: {section['type']} makes {show(made[1:])} pixels of an image of {show(size)}; make scale "
+            f"({scale}) and the arguments of the network agree."
+        )
+
+
 def _check_channels(opt: Options, network: nn.Module, phase: str, channels: int) -> None:
     """Check that the network takes images with the channels of a data set, where one of the two is of one channel."""
     from basicsr.models.sr_model import SRModel
@@ -171,7 +196,9 @@ def _check_whole_images(opt: Options, network: nn.Module, phase: str, found: Che
     for height, width in found.results:
         size = height // scale, width // scale
         try:
-            check_takes(network.eval(), opt["network_g"], size, "network_g", f"an image of datasets:{phase}")
+            check_takes(
+                network.eval(), opt["network_g"], size, "network_g", f"an image of datasets:{phase}", found.channels
+            )
         except UserError as error:
             raise UserError(
                 f"{str(error).rpartition(';')[0]}; model_type ESCModel pads images to what it takes."

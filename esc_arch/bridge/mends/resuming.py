@@ -176,4 +176,6 @@ def _fits(value: Any, key: str) -> bool:
 def _reason(error: BaseException) -> str:
     if isinstance(error, pickle.UnpicklingError) and "Weights only" in str(error):  # torch advises to run its code
         return "it holds Python objects other than numbers, or is damaged"
+    if isinstance(error, EOFError) or "PytorchStreamReader" in str(error):  # the words of a library of archives
+        return "it is empty, cut off or damaged"
     return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Any
 from esc_arch.bridge import random_states
 from esc_arch.bridge.run.held_log import HeldLog
 from esc_arch.bridge.run.processes import said_by_first
-from esc_arch.bridge.run.resumption import Resumption, networks_must_fit
+from esc_arch.bridge.run.resumption import Resumption, names_of, networks_must_fit
 from esc_arch.common.errors import UserError, first_line
 
 Options = dict[str, Any]
@@ -45,7 +45,12 @@ class Built:
         return {
             "seed": opt["manual_seed"],
             "random": states,
-            "order": {"place": place, "total": self.sampler.total_size, "images": len(self.sampler.dataset)},
+            "order": {
+                "place": place,
+                "total": self.sampler.total_size,
+                "images": len(self.sampler.dataset),
+                "names": names_of(self.sampler.dataset),
+            },
             "scaler": scaler.state_dict() if scaler is not None and scaler.is_enabled() else None,
             "best": {
                 name: {m: {**r, "val": float(r["val"])} for m, r in record.items()} for name, record in best.items()
@@ -82,7 +87,7 @@ def build(opt: Options, resumption: Resumption | None, make_loaders: Callable[..
         else:
             with networks_must_fit(opt):
                 model = built("the options", lambda: build_model(opt))
-            resumption.put_place(sampler, len(sampler.dataset))
+            resumption.put_place(sampler, sampler.dataset)
             resumption.put_into(model)
     first_epoch = resumption.state["epoch"] if resumption else 0
     iterations = int(opt["train"]["total_iter"]) - (resumption.state["iter"] if resumption else 0)

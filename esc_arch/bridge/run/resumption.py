@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -35,15 +37,20 @@ class Resumption:
         if self.more and not _names_a_seed(option_file):
             opt["manual_seed"] = self.more["seed"]
 
-    def put_place(self, sampler: Any, images: int) -> None:
+    def put_place(self, sampler: Any, dataset: Any) -> None:
         """Let the sampler, and the epoch of the state, go on where training ended."""
-        order = self.more.get("order")
+        order, images = self.more.get("order"), len(dataset)
         if order is None:
             self.warnings.append(
                 "The state was written by BasicSR: it lacks the random states, the place within the epoch and the best "
                 "figures, so training goes on with the next epoch, and differs from one that was not interrupted."
             )
         elif order["total"] == sampler.total_size and order["images"] == images:
+            if order.get("names") not in (None, names_of(dataset)):
+                self.warnings.append(
+                    "datasets:train: the names of the images, or their order, are not those of the state that is "
+                    "resumed, so the rest of the epoch is one of other images."
+                )
             sampler.resume(self.state["epoch"], order["place"])
             return
         else:
@@ -97,6 +104,16 @@ class Resumption:
         states = self.more.get("random", [])
         if self.opt["rank"] < len(states):
             random_states.put(states[self.opt["rank"]])
+
+
+def names_of(dataset: Any) -> str | None:
+    """Return what tells the images of a data set and their order, wherever they lie; None where it has no list."""
+    paths = getattr(dataset, "paths", None)
+    if not isinstance(paths, list):
+        return None
+    files = (path.values() if isinstance(path, dict) else [path] for path in paths)
+    names = "\n".join("/".join(os.path.basename(str(file)) for file in pair) for pair in files)
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _names_a_seed(option_file: bytes) -> bool:
