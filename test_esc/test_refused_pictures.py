@@ -81,8 +81,20 @@ REFUSED = {
     "page": (b"\n<!doctype html><html>", "is a page of the web"),
     "film": (b"\0\0\0\x20ftypisom" + bytes(60), "is a film"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+    "pictures of PGM": (b"P5\n2 1\n255\n\1\2" * 2, "holds several pictures; split it"),
+    "pictures of PBM": (b"P4 9 1\n\1\2" * 3, "holds several pictures; split it"),
+    "pictures of PAM": (
+        b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 2\nMAXVAL 255\nTUPLTYPE GRAYSCALE_ALPHA\nENDHDR\n\1\2" * 2,
+        "holds several pictures; split it",
+    ),
     "PFM": (b"Pf\n2 1\n-1.0\n" + np.array([0.5, 3], "<f4").tobytes(), "floating point samples from 0.5 to 3"),
 }
+
+
+@pytest.mark.parametrize("behind", [b"P5", b"P5 of something", b"\n", b"PK\3\4", bytes(9)])
+def test_what_lies_behind_a_pnm_is_left(behind: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5\n2 1\n255\n\1\2" + behind)
+    assert read_picture(str(tmp_path / "a.pgm"), LIMIT).pixels.ravel().tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("name", REFUSED)

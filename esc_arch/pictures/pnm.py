@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,10 +14,11 @@ from esc_arch.pictures.ranges import stretch_fractions, stretch_whole
 _CHANNELS = {b"1": 1, b"2": 1, b"3": 3, b"4": 1, b"5": 1, b"6": 3, b"f": 1, b"F": 3}
 _MOST = 65535
 _PAM_LINES = 100
+_NEXT = re.compile(rb"P[4-7fF]\s+(?:[#\d]|[A-Z]+\s+\d)")  # how another picture begins
 
 
 def read_pnm(file: str, data: bytes, check: Callable[[int, int], None]) -> Picture:
-    """Read the first picture of a file.
+    """Read the picture of a file; what lies behind it is left, unless it is another picture.
 
     Args:
         file: its name, for messages.
@@ -24,7 +26,7 @@ def read_pnm(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
         check: called with the width and the height before pixels are decoded; raises where there are too many.
 
     Raises:
-        UserError: its numbers have no range that is known.
+        UserError: its numbers have no range that is known, or there are several pictures.
         ValueError: it is damaged.
     """
     kind = data[1:2]
@@ -36,7 +38,7 @@ def read_pnm(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
     channels, count = _CHANNELS[kind], width * height * _CHANNELS[kind]
     if kind in b"fF":
         order = "<" if rest[0] < 0 else ">"
-        values = _binary(data[start:], f"{order}f4", (height, width, channels))[::-1]
+        values = _only(file, data[start:], f"{order}f4", (height, width, channels))[::-1]
         return Picture(stretch_fractions(file, values))
     if kind in b"123":
         text = data[start:]
@@ -48,11 +50,11 @@ def read_pnm(file: str, data: bytes, check: Callable[[int, int], None]) -> Pictu
             raise ValueError("it is cut off")
         values = values.reshape(height, width, channels)
     elif kind == b"4":
-        most, packed = 1, _binary(data[start:], "u1", (height, (width + 7) // 8))
+        most, packed = 1, _only(file, data[start:], "u1", (height, (width + 7) // 8))
         values = np.unpackbits(packed, axis=1, count=width)[..., None]
     else:
         most = rest[0]
-        values = _binary(data[start:], "u1" if most < 256 else ">u2", (height, width, channels))
+        values = _only(file, data[start:], "u1" if most < 256 else ">u2", (height, width, channels))
     return Picture(_pixels(1 - values if kind in b"14" else values, most))
 
 
@@ -63,7 +65,7 @@ def _read_pam(file: str, data: bytes, check: Callable[[int, int], None]) -> Pict
     check(width, height)
     if not 1 <= channels <= 4 or min(width, height) < 1:
         raise UserError(f"{file} has {channels} channels, which is not one picture; split it.")
-    return Picture(_pixels(_binary(content, "u1" if most < 256 else ">u2", (height, width, channels)), most))
+    return Picture(_pixels(_only(file, content, "u1" if most < 256 else ">u2", (height, width, channels)), most))
 
 
 def _header(data: bytes, words: int) -> tuple[list[int], int]:
@@ -89,10 +91,14 @@ def _next_line(data: bytes, position: int) -> int:
     return len(data) if end < 0 else end + 1
 
 
-def _binary(data: bytes, dtype: str, shape: tuple[int, ...]) -> Pixels:
+def _only(file: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> Pixels:
+    """Return binary numbers, behind which no other picture follows, as netpbm's formats allow."""
     count = int(np.prod(shape))
-    if len(data) < count * np.dtype(dtype).itemsize:
+    end = count * np.dtype(dtype).itemsize
+    if len(data) < end:
         raise ValueError("it is cut off")
+    if _NEXT.match(data, end):
+        raise UserError(f"{file} holds several pictures; split it into single pictures.")
     return np.frombuffer(data, dtype, count).reshape(shape)
 
 
