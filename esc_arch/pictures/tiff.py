@@ -129,8 +129,6 @@ def _meaning(
         sample_format = 1
     if samples is None:
         samples = read_samples(page, bits, sample_format)
-    if photometric == PALETTE:
-        return _look_up(file, page, samples, bits), profile
     extra = tag_value(page, 338)
     extra = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
     if extra == () and samples.shape[2] == colours + 1 and photometric != SEPARATED:
@@ -142,6 +140,10 @@ def _meaning(
             f"{file} has {samples.shape[2]} channels that are not said to be colours; split it, or make it RGB."
         )
     values = samples if samples.shape[2] == len(chosen) else samples[..., chosen]
+    if photometric == PALETTE:
+        return _look_up(
+            file, page, values, bits, is_multiplied=bool(alphas) and int(extra[alphas[0]]) == _ASSOCIATED
+        ), profile
     if photometric in (CIELAB, ICCLAB):
         return _lab(file, values, bits, sample_format, photometric), None
     pixels: Pixels = _stretch(file, page, values, bits, sample_format)
@@ -190,8 +192,8 @@ def _range(page: tifffile.TiffPage) -> tuple[float | None, float | None]:
     return found[0], found[1]
 
 
-def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> Pixels:
-    """Look up the colours of a palette, of which each has 16 bits; most writers use the upper 8 of them."""
+def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int, *, is_multiplied: bool) -> Pixels:
+    """Look up colours of 16 bits, of which most writers use the upper 8; alpha behind the places stays."""
     stored = tag_value(page, 320)
     table: Pixels = np.array(() if stored is None else stored, np.uint16).ravel()
     if bits > 16 or table.size != 3 * 2**bits:
@@ -202,7 +204,14 @@ def _look_up(file: str, page: tifffile.TiffPage, samples: Pixels, bits: int) -> 
         table = low
     elif (low == high).all() or not low.any():
         table = high
-    return table[samples[..., 0]] if table.max(initial=0) > 255 else table.astype(np.uint8)[samples[..., 0]]
+    colours = table[samples[..., 0]] if table.max(initial=0) > 255 else table.astype(np.uint8)[samples[..., 0]]
+    if samples.shape[2] == 1:
+        return colours
+    alpha = stretch_whole(samples[..., 1:], 2**bits - 1)
+    if alpha.dtype != colours.dtype:
+        alpha = alpha.astype(np.uint16) * 257 if colours.dtype == np.uint16 else (alpha // 257).astype(np.uint8)
+    pixels = np.concatenate([colours, alpha], axis=2)
+    return divide_by_alpha(pixels) if is_multiplied else pixels
 
 
 def _lab(file: str, values: Pixels, bits: int, sample_format: int, photometric: int) -> Pixels:

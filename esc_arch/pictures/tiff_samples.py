@@ -58,20 +58,29 @@ def read_samples(page: tifffile.TiffPage, bits: int, sample_format: int) -> Pixe
         for top in range(0, height, tile[0])
         for left in range(0, width, tile[1])
     ]
-    for (plane, top, left), data in zip(places, _segments(page, len(places)), strict=True):
+    stored_sizes = [tile if page.is_tiled else (min(tile[0], height - top), width) for _, top, _ in places]
+    needed = [rows * ((columns * together * bits + 7) // 8) for rows, columns in stored_sizes]
+    segments = zip(places, stored_sizes, _segments(page, needed), strict=True)
+    for (plane, top, left), stored, data in segments:
         rows, columns = min(tile[0], height - top), min(tile[1], width - left)
-        stored = tile if page.is_tiled else (rows, columns)
         part = _unpack(page, data, (*stored, together), bits, result.dtype)
         result[plane, top : top + rows, left : left + columns] = part[:rows, :columns]
     return result[0] if not separate else np.moveaxis(result[..., 0], 0, -1)
 
 
-def _segments(page: tifffile.TiffPage, count: int) -> Iterator[bytes]:
+def _segments(page: tifffile.TiffPage, needed: list[int]) -> Iterator[bytes]:
+    """Yield what is stored of strips or tiles that take so many bytes unpacked.
+
+    A length of zero, or beyond the end of the file, is none: libtiff reckons without it, too.
+    """
+    count = len(needed)
     if min(len(page.dataoffsets), len(page.databytecounts)) < count:
         raise ValueError(f"it names {len(page.dataoffsets)} of its {count} strips")
     handle = page.parent.filehandle
-    for offset, length in zip(page.dataoffsets[:count], page.databytecounts[:count], strict=True):
-        if offset + length > handle.size:
+    for offset, length, whole in zip(page.dataoffsets, page.databytecounts, needed, strict=False):
+        if not 0 < length <= handle.size - offset:
+            length = whole if page.compression in NONE else handle.size - offset if count == 1 else 0
+        if not offset or not 0 < length <= handle.size - offset:
             raise ValueError("it is cut off")
         handle.seek(offset)
         data = handle.read(length)
