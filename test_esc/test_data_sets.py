@@ -11,14 +11,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, randomise
 from PIL import Image
+from running import train_here
 from test_check import parsed
 from test_peer_files import BLUR
 
+from esc_arch.archs import ESC
 from esc_arch.bridge.peer_options import adapt
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError
+from esc_arch.common.paths import expand_in
 from esc_arch.data.several_roots import one_root_each
 
 Options = dict[str, Any]
@@ -183,6 +187,31 @@ def test_options_of_a_command_expand_every_root() -> None:
     assert options.osp.expanduser(["~/a", "b"]) == [str(Path("~/a").expanduser()), "b"]
     assert options.osp.expanduser("~") == str(Path.home())
     assert options.osp.join("a", "b") == str(Path("a") / "b")
+
+
+def test_paths_are_expanded_wherever_they_stand(
+    tiny_data: Path, tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that is not found would be a training on all images of the folder, or none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", str(tiny_data))
+    (tmp_path / "list.txt").write_text("p0.png\np2.png\n")
+    network = randomise(ESC(**TINY))
+    torch.save({"params": network.state_dict()}, tmp_path / "w.pth")
+    train = tiny_options["datasets"]["train"]
+    train.update(dataroot_gt="$SCRATCH/train_HR.lmdb/", dataroot_lq="${SCRATCH}/train_LR.lmdb//")
+    train.update(meta_info_file="~/list.txt")
+    tiny_options["path"]["pretrain_network_g"] = "$HOME/w.pth"
+    tiny_options["train"]["total_iter"] = 1
+    assert train_here(tmp_path, tiny_options) == 0
+    log = next((tmp_path / "experiments/tiny").glob("*.log")).read_text()
+    assert "Number of train images: 2" in log
+    assert f"from {tmp_path}/w.pth" in log
+    section = {"dataroot_gt": ["~/a", "$SCRATCH/b.lmdb/"], "meta_info": "~/c", "name": "~", "dataroot_lq": "$NONE/d"}
+    expand_in(section)
+    a, b, c = f"{tmp_path}/a", f"{tiny_data}/b.lmdb", f"{tmp_path}/c"
+    assert section == {"dataroot_gt": [a, b], "meta_info": c, "name": "~", "dataroot_lq": "$NONE/d"}
 
 
 def test_downsampling_is_that_of_pillow(tiny_data: Path) -> None:

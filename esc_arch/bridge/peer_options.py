@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from esc_arch.common.paths import expand_in
+
 Options = dict[str, Any]
 
 # Arguments that the authors' code took at some time and that never changed what a network computes
@@ -22,6 +24,8 @@ def adapt(opt: Options) -> list[str]:
     Returns:
         a sentence for each thing that the user may want to know.
     """
+    for dataset in opt["datasets"].values():
+        expand_in(dataset)
     said = _folders_without_their_list(opt)
     if not torch.cuda.is_available():  # torch would warn of every loader
         for dataset in opt["datasets"].values():

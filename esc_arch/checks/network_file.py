@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from esc_arch.archs.scale import SCALE_ARGUMENTS
 from esc_arch.checks.option_file import load
 from esc_arch.common.errors import UserError
+from esc_arch.common.paths import expand
 
 Options = dict[str, Any]
 
@@ -68,13 +69,13 @@ def named_weights(content: Options, checkpoint: str | None = None) -> NamedWeigh
     """
     path = content.get("path") or {}
     if checkpoint is not None:
-        return NamedWeights(os.path.expanduser(checkpoint), path.get("param_key_g", "params_ema"))
+        return NamedWeights(expand(checkpoint), path.get("param_key_g", "params_ema"))
     if "train" in content:
         entry = "params_ema"
         named = os.path.join("experiments", str(content.get("name")), "models", "net_g_latest.pth")
     else:
         entry = path.get("param_key_g", "params")
-        named = os.path.expanduser(path.get("pretrain_network_g") or "")
+        named = expand(path.get("pretrain_network_g") or "")
     if named and os.path.isfile(named):
         return NamedWeights(named, entry)
     reason = f"{named} does not exist" if named else "path:pretrain_network_g is empty"

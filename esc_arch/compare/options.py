@@ -8,6 +8,7 @@ from typing import Any
 
 from esc_arch.checks.network_file import assign_weights, named_weights, read_network_file, scale_of, short_name
 from esc_arch.common.errors import UserError
+from esc_arch.common.paths import expand_in
 
 Options = dict[str, Any]
 PYTORCH = "pytorch"
@@ -139,6 +140,7 @@ def _select_sets(row: Row, names: list[str] | None) -> None:
             raise UserError(f"{row.file}: datasets: {name!r} is what compare calls its own figures; rename the set.")
         if names is None or name in names:
             row.sets[name] = {**dataset, "phase": key.partition("_")[0], "scale": row.scale, "name": name}
+            expand_in(row.sets[name])
     for name in names or []:
         if name not in row.sets:
             row.sets[name] = {}
