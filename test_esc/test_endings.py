@@ -123,6 +123,21 @@ def test_webp_that_states_a_wrong_length(lossless: bool) -> None:
         read(data[: len(data) // 2])
 
 
+def test_webp_with_chunks_of_unknown_names() -> None:
+    """They may be anywhere: what lies behind them counts, such as how the picture is to be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(noise(20, 30, 3), "WEBP", lossless=True, exif=exif, xmp=b"<x:xmpmeta/>")
+    start = data.index(b"EXIF")
+    more = data[:start] + b"XMP\0\3\0\0\0odd\0" + data[start:]
+    unknown = more[:4] + struct.pack("<I", len(more) - 8) + more[8:]
+    for file in (unknown, unknown + b"rubbish behind"):
+        found = read(file)
+        np.testing.assert_array_equal(found.pixels, read(data).pixels)
+        assert found.pixels.shape == (30, 20, 3)
+        assert found.xmp == b"<x:xmpmeta/>"
+
+
 def test_gif_without_its_end() -> None:
     data = encoded(noise(20, 30, 3), "GIF", "P")
     np.testing.assert_array_equal(read(data[:-1]).pixels, read(data).pixels)

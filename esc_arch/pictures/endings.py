@@ -109,21 +109,22 @@ def _scans(data: bytes) -> tuple[int, bool]:
 def with_true_length(data: bytes) -> bytes:
     """Correct the length that a WebP states of itself, where it is not that of its chunks (RFC 9649, section 2.3).
 
-    A chunk that is cut off is left out if it holds no pixels.
+    A chunk that is cut off is left out if it holds no pixels. One of an unknown name is a chunk if it lies within a
+    length that can be.
 
     Args:
         data: the file.
     """
+    stated = int.from_bytes(data[4:8], "little") + 8
     position, pixels = 12, False
-    while position + 8 <= len(data) and data[position : position + 4] in _WEBP_CHUNKS:
+    while position + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, position)
         end = position + 8 + length
-        if end > len(data):
+        if end > len(data) or not (name in _WEBP_CHUNKS or end <= stated <= len(data)):
             break
         pixels = pixels or name in (*_WEBP_PIXELS, b"ANMF")
         position = end + length % 2
     padded = data + bytes(max(position - len(data), 0))
-    stated = int.from_bytes(data[4:8], "little") + 8
     if not pixels or stated == position <= len(data):
         return data
     return data[:4] + struct.pack("<I", position - 8) + padded[8:position]
