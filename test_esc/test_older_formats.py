@@ -116,20 +116,33 @@ def test_sgi(kind: str, planes: int, packed: str) -> None:
     assert not found.notes
 
 
-@pytest.mark.parametrize(("bits", "planes"), [(1, 3), (1, 4), (4, 1)])
+@pytest.mark.parametrize(("bits", "planes"), [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (4, 1)])
 @pytest.mark.parametrize("width", [8, 13])
 def test_sixteen_colours_of_pcx(bits: int, planes: int, width: int) -> None:
-    palette, places = noise(16, 3), noise(7, width) & (7 if planes == 3 else 15)
+    palette, places = noise(16, 3), noise(7, width) % 2 ** (bits * planes)
+    np.testing.assert_array_equal(read(small_pcx(palette, places, bits, planes)).pixels, palette[places])
+
+
+@pytest.mark.parametrize("colours", [((0, 0, 0), (255, 255, 255)), ((0, 0, 0), (0, 0, 0)), ((9, 9, 9), (9, 9, 9))])
+def test_pcx_of_black_and_white(colours: Any) -> None:
+    """Of no palette, or one that tells nothing apart, a bit that is set is white."""
+    places = noise(7, 13) % 2
+    found = read(small_pcx(np.pad(np.array(colours, np.uint8), ((0, 14), (0, 0))), places, 1, 1)).pixels
+    np.testing.assert_array_equal(found[..., 0], places * 255)
+
+
+def small_pcx(palette: Any, places: Any, bits: int, planes: int) -> bytes:
+    width = places.shape[1]
     digits = (places[:, None] >> np.arange(4)[:, None]) & 1
     if planes == 1:
-        lines = np.packbits(digits[:, ::-1].transpose(0, 2, 1).reshape(7, 1, -1), axis=2)
+        lines = np.packbits(digits[:, :bits][:, ::-1].transpose(0, 2, 1).reshape(7, 1, -1), axis=2)
     else:
         lines = np.packbits(digits[:, :planes], axis=2)
     lines = np.pad(lines, ((0, 0), (0, 0), (0, lines.shape[2] % 2)))
     stored = re.sub(rb"(.)\1{0,62}", lambda run: bytes([0xC0 | len(run[0])]) + run[1], lines.tobytes(), flags=re.DOTALL)
     head = struct.pack("<BBBBHHHHHH", 10, 5, 1, bits, 0, 0, width - 1, 6, 72, 72) + palette.tobytes()
     head += struct.pack("<BBHH", 0, planes, lines.shape[2], 1).ljust(64, b"\0")
-    np.testing.assert_array_equal(read(head + stored).pixels, palette[places])
+    return head + stored
 
 
 @pytest.mark.parametrize("fields", [(10, 10, 10, 2), (10, 10, 10, 0), (8, 8, 8, 8), (11, 11, 10, 0), (4, 4, 4, 4)])
@@ -196,6 +209,20 @@ def test_few_colours_of_bmp(bits: int, colours: str, size: int) -> None:
     places = np.random.default_rng(bits).integers(0, min(len(table), 2**bits), (5, 13))
     found = read(indexed_bmp(places, table, bits, len(table), size)).pixels
     np.testing.assert_array_equal(np.broadcast_to(found, (5, 13, 3)), table[places])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_bmp_without_the_header_of_its_file(bits: int) -> None:
+    """It is read as one with it."""
+    table = np.array([(0, 0, 0), (255, 255, 255)])
+    places = np.random.default_rng(bits).integers(0, 2, (5, 13))
+    found = read(indexed_bmp(places, table, bits, 2)[14:]).pixels
+    np.testing.assert_array_equal(np.broadcast_to(found, (5, 13, 3)), table[places])
+    pixels = noise(4, 6, 4)
+    for order, masks in ((3, (0xFF, 0xFF00, 0xFF0000)), (6, (0xFF, 0xFF00, 0xFF0000, 0xFF000000))):
+        head = struct.pack("<IiiHHIIiiII", 40, 6, -4, 1, 32, order, pixels.nbytes, 0, 0, 0, 0)
+        found = read(head + struct.pack(f"<{len(masks)}I", *masks) + pixels.tobytes()).pixels
+        np.testing.assert_array_equal(found, pixels[..., : len(masks)])
 
 
 def test_packed_bmp_of_black_and_white() -> None:

@@ -13,6 +13,19 @@ _MASKS, _WITH_ALPHA = 54, 56  # byte where masks begin; least bytes of a header 
 _BGRA = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # masks of red, green, blue, alpha
 
 
+def with_file_header(data: bytes) -> bytes:
+    """Put the header of a file in front of a BMP that lacks it, as the clipboard of Windows does.
+
+    Raises:
+        struct.error: the header is cut off.
+    """
+    size, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", data)
+    (used,) = struct.unpack_from("<I", data, 32)
+    masks = {_FIELDS: 12, _FIELDS_WITH_ALPHA: 16}.get(compression, 0) if size == _USUAL else 0
+    colours = used or (2**bits if bits <= 8 else 0)
+    return b"BM" + struct.pack("<IHHI", _FILE + len(data), 0, 0, _FILE + size + masks + 4 * colours) + data
+
+
 def known_bmp(data: bytes, check: Callable[[int, int], None], notes: list[str]) -> bytes:
     """Rewrite what Pillow does not take: other files are returned as they are.
 

@@ -245,7 +245,7 @@ def _resolution(image: Image.Image) -> Resolution | None:
             units = {0: "", 1: "inch", 2: "cm"}
             across, down = info["jfif_density"]
             found = Resolution(float(across), float(down), units.get(info["jfif_unit"], ""))
-        elif image.format in ("BMP", "DIB", "JPEG2000", "PCX") and "dpi" in info:
+        elif image.format in ("BMP", "JPEG2000", "PCX") and "dpi" in info:
             across, down = info["dpi"]
             found = Resolution(float(across), float(down))
         else:

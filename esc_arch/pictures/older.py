@@ -20,7 +20,7 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
 
     Args:
         data: the file, as `esc_arch.pictures.rewriting.made_known` leaves it.
-        image_format: as in `esc_arch.pictures.formats.FORMATS`, or "DIB".
+        image_format: as in `esc_arch.pictures.formats.FORMATS`.
         pixels: (H, W, C) uint8.
         notes: gets a sentence where something was decided that might be missed.
 
@@ -42,10 +42,9 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
         return pixels[..., :3]
     if image_format == "TGA":
         return _with_alpha_of_tga(data, pixels)
-    if image_format in ("BMP", "DIB"):
-        start = _BMP_HEADER if image_format == "BMP" else 0
-        bits, compression = struct.unpack_from("<HI", data, start + 14)
-        if bits == 32 and compression == 0 and pixels.shape[2] == 3 and data[:2] == b"BM":
+    if image_format == "BMP":
+        bits, compression = struct.unpack_from("<HI", data, _BMP_HEADER + 14)
+        if bits == 32 and compression == 0 and pixels.shape[2] == 3:
             first = int.from_bytes(data[10:14], "little")
             _note_fourth_byte(data[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4], notes)
     return pixels

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from PIL import Image
 
 from esc_arch.common.errors import UserError
+from esc_arch.pictures.bmp import with_file_header
 from esc_arch.pictures.decoding import read_with_pillow
 from esc_arch.pictures.formats import FORMATS, HEAD, NAMELESS, format_of, sniff
 from esc_arch.pictures.picture import Picture
@@ -129,6 +130,8 @@ def _read(file: str, stream: BinaryIO, max_pixels: int, check: Callable[[int, in
         return read_png(file, stream.read(), check)
     if kind == "PPM":
         return read_pnm(file, stream.read(), check)
+    if kind == "DIB":
+        stream, kind = io.BytesIO(with_file_header(stream.read())), "BMP"
     with _limit_of_pillow(max_pixels):
         if kind == "TIFF":
             from esc_arch.pictures.tiff import read_tiff  # which brings a library of its own

@@ -17,7 +17,7 @@ _SGI_HEADER, _SGI_PACKED = 512, 1  # bytes; storage
 _SUN_HEADER, _SUN_STANDARD, _SUN_PACKED = 32, 1, 2  # bytes; types of file
 _SUN_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
 _PCX_HEADER, _PCX_PALETTE, _PCX_RUN = 128, slice(16, 64), re.compile(rb"([\xc0-\xff])(.)", re.DOTALL)
-_PCX_SIXTEEN = ((4, 1), (1, 3))  # bits and planes of up to 16 colours
+_PCX_SIXTEEN = ((4, 1), (2, 1), (1, 3))  # bits and planes of up to 16 colours
 
 
 def made_known(data: bytes, image_format: str, check: Callable[[int, int], None], notes: list[str]) -> bytes:
@@ -40,7 +40,7 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
         return _unpacked_sgi(data, check)
     if image_format == "SUN" and int.from_bytes(data[20:24], "big") == _SUN_PACKED:
         return _unpacked_sun(data, check)
-    if image_format == "PCX" and (data[3], data[65]) in _PCX_SIXTEEN:
+    if image_format == "PCX" and ((data[3], data[65]) in _PCX_SIXTEEN or _has_two_colours(data)):
         return _pcx_of_8_bits(data, check)
     return known_bmp(data, check, notes) if image_format == "BMP" else data
 
@@ -105,6 +105,12 @@ def _unpacked_sun(data: bytes, check: Callable[[int, int], None]) -> bytes:
     head = bytearray(data[:start])
     struct.pack_into(">I", head, 20, _SUN_STANDARD)
     return bytes(head) + stored[: line * height].ljust(line * height, b"\0")
+
+
+def _has_two_colours(data: bytes) -> bool:
+    """Tell whether one bit of a PCX stands for colours other than black and white, as GIMP decides."""
+    first, second = data[16:19], data[19:22]
+    return (data[3], data[65]) == (1, 1) and first != second and (first, second) != (b"\0\0\0", b"\xff\xff\xff")
 
 
 def _pcx_of_8_bits(data: bytes, check: Callable[[int, int], None]) -> bytes:
