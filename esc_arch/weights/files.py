@@ -12,6 +12,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import replacing
 from esc_arch.weights.reading.choosing import choose
 from esc_arch.weights.reading.content import read_content
+from esc_arch.weights.reading.reparametrised import merged
 from esc_arch.weights.reading.tensors import plain
 from esc_arch.weights.recorded import RECORD, recorded_in
 
@@ -48,10 +49,10 @@ def find_weights(file: str, *, entry: str | None = None, names: Collection[str] 
 def _chosen(file: str, content: Any, entry: str | None, names: Collection[str] | None) -> tuple[Weights, str]:
     try:
         chosen = choose(content, entry, names)
-        return plain(chosen.weights), chosen.where
+        return merged(plain(chosen.weights), names or ()), chosen.where
     except UserError as error:
         raise UserError(f"{file} {error}.") from error
-    except (RuntimeError, MemoryError) as error:  # of tensors whose parts contradict each other
+    except (RuntimeError, MemoryError, IndexError) as error:  # of tensors whose parts contradict each other
         raise UserError(f"{file} is damaged (its tensors cannot be read); choose another file.") from error
 
 

@@ -30,6 +30,7 @@ def plain(weights: Mapping[str, torch.Tensor | ArrayStandIn]) -> dict[str, torch
         UserError: one has no numbers, or no finite ones, or is quantised; the message lacks the file.
     """
     _require_plausible(weights)
+    _require_numbers(weights)
     surplus, dense = 0, {}
     for name, value in weights.items():
         tensor = _tensor(name, value)
@@ -50,6 +51,16 @@ def _require_plausible(names: Collection[str]) -> None:
     for name in names:
         if any(part.isdecimal() and (len(part) > 9 or int(part) > most) for part in name.split(".")):
             raise UserError(f"is damaged, or no network's: {_short(name)} is one of {len(names)} tensors; {CHOOSE}")
+
+
+def _require_numbers(weights: Mapping[str, torch.Tensor | ArrayStandIn]) -> None:
+    """Refuse weights whose numbers are in other files, one for each process."""
+    empty = [name for name, value in weights.items() if isinstance(value, torch.Tensor) and not value.numel()]
+    if empty and 2 * len(empty) >= len(weights):
+        raise UserError(
+            f"holds names without numbers ({_short(empty[0])} is empty), as ZeRO stage 3 of DeepSpeed leaves them; "
+            "make a whole checkpoint by zero_to_fp32.py"
+        )
 
 
 def _tensor(name: str, value: torch.Tensor | ArrayStandIn) -> torch.Tensor:
