@@ -269,6 +269,62 @@ def test_icon_without_alpha() -> None:
     np.testing.assert_array_equal(read(head + image).pixels, pixels[..., :3])
 
 
+def icon(*pictures: tuple[int, bytes]) -> bytes:
+    """An icon of pictures, each with the bits that its entry states."""
+    entries, content = b"", b""
+    for bits, picture in pictures:
+        width, height = struct.unpack_from("<ii", picture, 4)
+        start = 6 + 16 * len(pictures) + len(content)
+        entries += struct.pack("<BBBBHHII", width, height // 2, 0, 0, 1, bits, len(picture), start)
+        content += picture
+    return struct.pack("<HHH", 0, 1, len(pictures)) + entries + content
+
+
+def masked(bmp: bytes, hidden: Any) -> bytes:
+    """A picture of an icon: a BMP without the header of its file, twice as high, with a mask behind."""
+    rows = np.packbits(hidden, axis=1)[::-1]
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
+    return bmp[14:22] + struct.pack("<i", 2 * len(hidden)) + bmp[26:] + rows.tobytes()
+
+
+def deep_bmp(pixels: Any) -> bytes:
+    height, width, _ = pixels.shape
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 32, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54) + head + pixels[::-1][..., [2, 1, 0, 3]].tobytes()
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("colours", [((0, 0, 0), (255, 255, 255)), ((9, 90, 200), (255, 0, 7))])
+def test_icon_of_two_colours(bits: int, colours: Any) -> None:
+    table = np.array(colours)
+    places, hidden = noise(12, 16) % 2, noise(12, 16) > 99
+    found = read(icon((bits, masked(indexed_bmp(places, table, bits, 2), hidden)))).pixels
+    np.testing.assert_array_equal(found[..., 3], np.where(hidden, 0, 255))
+    np.testing.assert_array_equal(found[..., :3][~hidden], table[places][~hidden])
+
+
+def test_the_best_of_an_icon() -> None:
+    """The largest one, and of those as large the one of most bits, whatever the entries say of these."""
+    pixels, small, places = noise(12, 16, 4), noise(8, 8, 4), noise(12, 16) % 2
+    pixels[..., 3] |= 1
+    few = masked(indexed_bmp(places, np.array([(9, 90, 200), (255, 0, 7)]), 4, 2), np.zeros((12, 16), bool))
+    deep = masked(deep_bmp(pixels), np.zeros((12, 16), bool))
+    less = masked(deep_bmp(small), np.zeros((8, 8), bool))
+    for pictures in ([(4, few), (32, deep), (32, less)], [(32, less), (0, deep), (0, few)], [(32, deep), (4, few)]):
+        np.testing.assert_array_equal(read(icon(*pictures)).pixels, pixels)
+    np.testing.assert_array_equal(read(icon((32, less))).pixels, small)
+    with pytest.raises(UserError, match="it holds no picture"):
+        read(icon((32, deep))[:30])
+
+
+def test_mask_of_an_icon_without_alpha() -> None:
+    pixels, hidden = noise(12, 16, 4), noise(12, 16) > 99
+    pixels[..., 3] = 0
+    found = read(icon((32, masked(deep_bmp(pixels), hidden)))).pixels
+    np.testing.assert_array_equal(found[..., 3], np.where(hidden, 0, 255))
+    np.testing.assert_array_equal(found[..., :3], pixels[..., :3])
+
+
 def test_ink_of_xbm() -> None:
     """A bit that is set is black, the lowest bit of a byte is the leftmost pixel."""
     bits = noise(5, 11) > 127

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_FILE, _USUAL, _OS2 = 14, 40, 64  # bytes of the header of the file, and of those that follow
+FILE_HEADER, _USUAL, _OS2 = 14, 40, 64  # bytes of the header of the file, and of those that follow
 _FIELDS, _FIELDS_WITH_ALPHA = 3, 6  # compressions; the second is of Windows CE
 _MASKS, _WITH_ALPHA = 54, 56  # byte where masks begin; least bytes of a header that has one for alpha
 _BGRA = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)  # masks of red, green, blue, alpha
@@ -23,7 +23,7 @@ def with_file_header(data: bytes) -> bytes:
     (used,) = struct.unpack_from("<I", data, 32)
     masks = {_FIELDS: 12, _FIELDS_WITH_ALPHA: 16}.get(compression, 0) if size == _USUAL else 0
     colours = used or (2**bits if bits <= 8 else 0)
-    return b"BM" + struct.pack("<IHHI", _FILE + len(data), 0, 0, _FILE + size + masks + 4 * colours) + data
+    return b"BM" + struct.pack("<IHHI", FILE_HEADER + len(data), 0, 0, FILE_HEADER + size + masks + 4 * colours) + data
 
 
 def known_bmp(data: bytes, check: Callable[[int, int], None], notes: list[str]) -> bytes:
@@ -40,38 +40,38 @@ def known_bmp(data: bytes, check: Callable[[int, int], None], notes: list[str]) 
         struct.error, IndexError: a part of the header is.
     """
     data = _with_usual_header(data)
-    (size,) = struct.unpack_from("<I", data, _FILE)
+    (size,) = struct.unpack_from("<I", data, FILE_HEADER)
     if size < _USUAL:
         return data
     bits, compression = struct.unpack_from("<HI", data, 28)
     if compression == _FIELDS_WITH_ALPHA and size == _USUAL:  # the masks lie where a longer header has them
         longer = bytearray(data)
-        struct.pack_into("<I", longer, _FILE, _WITH_ALPHA)
+        struct.pack_into("<I", longer, FILE_HEADER, _WITH_ALPHA)
         struct.pack_into("<I", longer, 30, _FIELDS)
         return _in_bytes(bytes(longer), notes)
     if compression == _FIELDS:
         return _in_bytes(data, notes)
-    return _with_whole_palette(data, check) if bits in (2, 4, 8) else data
+    return with_whole_palette(data, check) if bits in (2, 4, 8) else data
 
 
 def _with_usual_header(data: bytes) -> bytes:
     """Bring the header of OS/2's second version, of which a part may be left out, to the usual length."""
-    size, first = struct.unpack_from("<I", data, _FILE)[0], struct.unpack_from("<I", data, 10)[0]
+    size, first = struct.unpack_from("<I", data, FILE_HEADER)[0], struct.unpack_from("<I", data, 10)[0]
     if not 16 <= size < _OS2 or size in (_USUAL, 52, _WITH_ALPHA):
         return data
-    header = data[_FILE : _FILE + size].ljust(_USUAL, b"\0")[:_USUAL]
+    header = data[FILE_HEADER : FILE_HEADER + size].ljust(_USUAL, b"\0")[:_USUAL]
     start = struct.pack("<II", first + _USUAL - size, _USUAL)
-    return data[:10] + start + header[4:] + data[_FILE + size :]
+    return data[:10] + start + header[4:] + data[FILE_HEADER + size :]
 
 
-def _with_whole_palette(data: bytes, check: Callable[[int, int], None]) -> bytes:
+def with_whole_palette(data: bytes, check: Callable[[int, int], None]) -> bytes:
     """Give as many colours as the bits can tell apart, and a byte to places of two bits.
 
     Of two colours, black and white, Pillow takes each pixel for a bit; of more than 256 it takes none.
     """
     first, size, width, height, _, bits = struct.unpack_from("<IIiiHH", data, 10)
     (used,) = struct.unpack_from("<I", data, 46)
-    most, start = 2**bits, _FILE + size
+    most, start = 2**bits, FILE_HEADER + size
     if bits != 2 and (used == 0 or 2 < used <= most):
         return data
     used = min(used or most, max(first - start, 0) // 4)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 from esc_arch.pictures.bmp import known_bmp
+from esc_arch.pictures.icons import only_the_best
 from esc_arch.pictures.picture import Pixels
 
-REWRITTEN = ("BMP", "PCX", "SGI", "SUN", "TGA")
+REWRITTEN = ("BMP", "ICO", "PCX", "SGI", "SUN", "TGA")
 _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 7, 16, 17  # bytes of the header
 _SGI_HEADER, _SGI_PACKED = 512, 1  # bytes; storage
 _SUN_HEADER, _SUN_STANDARD, _SUN_PACKED = 32, 1, 2  # bytes; types of file
@@ -34,6 +35,8 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
         ValueError: a part of the picture is missing.
         struct.error, IndexError: a part of the header is.
     """
+    if image_format == "ICO":
+        return only_the_best(data)
     if image_format == "TGA":
         return _tga_of_16_bits(data)
     if image_format == "SGI" and data[2] == _SGI_PACKED:
