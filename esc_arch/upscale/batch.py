@@ -230,7 +230,7 @@ def note_problem(summary: Summary, source: str, message: str) -> None:
 
 def _enlarge(group: list[Work], settings: Settings, pipeline: Pipeline, bars: bool) -> None:
     if len(group) > 1:
-        most = min(most_together(work.enlarger, work.sides, settings.tile) for work in group)
+        most = most_together(group[0].enlarger, group[0].sides, settings.tile)  # the others are alike
         while len(group) > 1 and most > 1 and steps.enlarge_alike(group[:most]):
             group = group[most:]
     for work in group:

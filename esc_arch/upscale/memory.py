@@ -85,8 +85,7 @@ def most_together(enlarger: Enlarger, sides: tuple[int, int], tile: int | None) 
 
 def _per_pixel(enlarger: Enlarger) -> float:
     """Estimate the bytes of a network for a pixel of the image."""
-    widest = max((weight.shape[0] for weight in enlarger.network.parameters() if weight.dim() > 1), default=3)
-    return enlarger.dtype.itemsize * (16 * widest + 64 * enlarger.scale**2)
+    return enlarger.dtype.itemsize * (16 * enlarger.widest + 64 * enlarger.scale**2)
 
 
 def fit_tile(enlarger: Enlarger, tile: int) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,6 +59,11 @@ class Enlarger:
     def dtype(self) -> torch.dtype:
         """Precision of the weights and of what lies between the layers."""
         return self._weight().dtype
+
+    @cached_property
+    def widest(self) -> int:
+        """Channels of the widest layer."""
+        return max((weight.shape[0] for weight in self.network.parameters() if weight.dim() > 1), default=3)
 
     def _weight(self) -> torch.Tensor:
         return next(self.network.parameters(), torch.zeros(0))

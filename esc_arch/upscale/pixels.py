@@ -81,13 +81,15 @@ def enlarge_together(pictures: list[Pixels], enlarger: Enlarger) -> list[Pixels]
         UserError, RuntimeError: as the network does; the memory does not suffice.
     """
     whole = RANGES[pictures[0].dtype.name]
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    stacked = torch.from_numpy(np.stack(pictures))
+    where = enlarger.device if whole == 255 else torch.device("cpu")  # bytes go there and back, and no floats
+    images = stacked.to(where).permute(0, 3, 1, 2)
     enlarged = enlarger(images.expand(-1, 3, -1, -1).float() / whole)
     if images.shape[1] == 1:
         enlarged = enlarged.mean(dim=1, keepdim=True)
     rows = enlarged.permute(0, 2, 3, 1) * whole  # a tensor of inference mode itself cannot be changed in place
-    results = (rows if whole == 1 else rows.round_()).clamp_(0, whole).cpu().numpy()
-    return list(np.ascontiguousarray(results.astype(pictures[0].dtype)))
+    results = (rows if whole == 1 else rows.round_()).clamp_(0, whole).to(where).to(images.dtype)
+    return list(results.contiguous().cpu().numpy())
 
 
 def _planes(pixels: Pixels) -> list[slice]:
