@@ -318,17 +318,27 @@ def test_sizes_are_even_where_colours_are_shared(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("name", "codec", "expected"),
-    [("b.webm", None, "vp9"), ("b.mkv", "h265", "hevc"), ("b.mp4", "libx265", "hevc"), ("b.mkv", "ffv1", "ffv1")],
+    [
+        ("b.webm", None, "vp9"),
+        ("b.mkv", "h265", "hevc"),
+        ("b.mp4", "libx265", "hevc"),
+        ("b.mkv", "ffv1", "ffv1"),
+        ("b.mov", "prores_ks", "prores"),  # which the container of other segments does not know
+        ("b.mkv", "prores", "prores"),
+    ],
 )
-def test_codecs(tmp_path: Path, name: str, codec: str | None, expected: str) -> None:
+def test_codecs(tmp_path: Path, name: str, codec: str | None, expected: str, short: None) -> None:
     source = tmp_path / "a.mp4"
-    make(source, EVEN[:6], sound=False)
+    make(source, times := UNEVEN[:10], sound=False)
     summary = enlarge(source, tmp_path / name, codec=codec, crf=None)
     assert not summary.failed
     frames = frames_of(tmp_path / name)
-    assert len(frames) == 6
+    assert len(frames) == 10
     for number, frame in enumerate(frames):
-        assert abs(planes_of(frame)[0].mean() - level(number)) <= 3
+        assert abs(planes_of(frame)[0].mean() / 2 ** (frame.format.components[0].bits - 8) - level(number)) <= 3
+    rounded = Fraction(1, 1000) if name.endswith(("mkv", "webm")) else 0
+    for found, start in zip(times_of(tmp_path / name), times, strict=True):
+        assert abs(found - start * BASE) <= rounded
     with av.open(str(tmp_path / name)) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == expected
         if expected == "hevc" and name.endswith("mp4"):
@@ -530,6 +540,7 @@ def test_killed_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFi
         (["a.mp4", "-o", "o.webm", "--codec", "h264"], "libx264 does not write yuv420p of 96 x 64 into webm"),
         (["none.mp4", "-o", "o.mp4"], "none.mp4 does not exist"),
         (["text.mp4", "-o", "o.mp4"], "text.mp4 cannot be read as a video"),
+        (["picture.mp4", "-o", "o.mp4"], "picture.mp4 is a picture (png), whatever its name says"),
         (["sound.mp4", "-o", "o.mp4"], "sound.mp4 holds no video"),
         (["a.mp4", "-o", "a.mp4"], "a.mp4 would be written over itself"),
         (["a.mp4", "-o", "o.mp4", "--max-pixels", "100"], "more than 100 pixels"),
@@ -561,6 +572,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(made / "a.mp4", EVEN[:2], sound=False)
     (made / "text.mp4").write_text("no video")
     av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8)).to_image().save(made / "a.png")
+    (made / "picture.mp4").write_bytes((made / "a.png").read_bytes())
     with av.open(str(made / "sound.mp4"), "w") as output:
         audio = output.add_stream("aac", rate=48_000, layout="mono")
         sounds = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -581,4 +593,4 @@ def test_videos_among_pictures_are_passed_over(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([str(folder), "-o", str(tmp_path), "--weights", str(folder / "tiny.safetensors")])
-    assert "3 .mp4" in capsys.readouterr().out
+    assert "4 .mp4" in capsys.readouterr().out

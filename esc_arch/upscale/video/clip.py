@@ -20,6 +20,7 @@ SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m"),
     *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob"),
 )
+PICTURE = "_pipe"  # ends the names that FFmpeg gives to formats of single pictures
 WITHOUT_A_RATE = Fraction(25)  # frames a second, where nothing is stated
 HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
 MICROSECONDS = 1_000_000
@@ -114,6 +115,9 @@ class Clip:
         """
         with opened(file) as container:
             times, cut = _scanned(container, video_stream(container, file))
+            kind, is_picture, _ = container.format.name.partition(PICTURE)
+            if is_picture and len(times.starts) < 2:
+                raise UserError(f"{printable(file)} is a picture ({kind}), whatever its name says; rename it.")
         with opened(file) as container:
             stream = video_stream(container, file)
             first = next((frame for frame in _decoded(stream, times, []) if frame), None)

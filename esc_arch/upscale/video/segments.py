@@ -1,11 +1,13 @@
 """What is done of a video: segments in a folder beside the result, so that an interrupted run goes on behind them.
 
-A segment is a whole file, of the encoded frames with their times, in the container NUT, which keeps every time exactly.
+A segment is a whole file, of the encoded frames with their times, in a container that keeps every time exactly: NUT, or
+QuickTime for codecs that NUT does not know, such as ProRes.
 `state.json` lists them; it says too what they were made of and how, and a run for which that differs starts anew.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -22,8 +24,9 @@ from esc_arch.upscale.video.colours import to_frame
 from esc_arch.upscale.video.encoding import Encoding
 
 FRAMES = 120  # of a segment, which is what a kill costs at most
-_OWN = re.compile(r"\d{6}\.nut|unfinished\.nut|state\.json")
-FOLDER, STATE, UNFINISHED = ".parts", "state.json", "unfinished.nut"
+KINDS = ("nut", "mov")  # of segments, in the order in which they are tried
+_OWN = re.compile(rf"(\d{{6}}|unfinished)\.({'|'.join(KINDS)})|state\.json")
+FOLDER, STATE, UNFINISHED = ".parts", "state.json", "unfinished"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Segments:
     def __init__(self, target: str, encoding: Encoding, made_of: dict[str, Any]) -> None:
         self.folder = target + FOLDER
         self._encoding, self._made_of = encoding, json.loads(json.dumps(made_of))
+        self._kind = kind_for(encoding)
         self._parts: list[Part] = []
         self._lock = Lock(os.path.join(self.folder, "lock"))
         self.starts_anew = False
@@ -110,15 +114,15 @@ class Segments:
 
     @contextmanager
     def _segment(self) -> Iterator[_Segment]:
-        unfinished = os.path.join(self.folder, UNFINISHED)
+        unfinished = os.path.join(self.folder, f"{UNFINISHED}.{self._kind}")
         try:
-            segment = _Segment(unfinished, self._encoding)
+            segment = _Segment(unfinished, self._kind, self._encoding)
             try:
                 yield segment
             finally:
                 segment.end()
                 if segment.frames:
-                    part = Part(f"{len(self._parts):06}.nut", segment.frames, segment.start)
+                    part = Part(f"{len(self._parts):06}.{self._kind}", segment.frames, segment.start)
                     os.replace(unfinished, os.path.join(self.folder, part.file))
                     self._parts.append(part)
                     self._write_state()
@@ -145,12 +149,26 @@ class Segments:
         self.remove()
 
 
+def kind_for(encoding: Encoding) -> str:
+    """Return the first of KINDS that takes the codec.
+
+    Raises:
+        UserError: none does.
+    """
+    codec = pyav().codec.Codec(encoding.codec, "w").canonical_name
+    for kind in KINDS:
+        with pyav().open(io.BytesIO(), "w", format=kind) as output:
+            if codec in output.supported_codecs:
+                return kind
+    raise UserError(f"--codec: {encoding.codec} cannot be written in segments; take another.")
+
+
 class _Segment:
     """A segment that is being written."""
 
-    def __init__(self, file: str, encoding: Encoding) -> None:
+    def __init__(self, file: str, kind: str, encoding: Encoding) -> None:
         self._encoding = encoding
-        self._output = pyav().open(file, "w", format="nut")
+        self._output = pyav().open(file, "w", format=kind)
         self._stream = encoding.add_to(self._output)
         self.frames = self.start = 0
 
