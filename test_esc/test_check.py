@@ -186,6 +186,12 @@ def test_spoiled_data(copied_data: Path, tiny_options: Options, spoil: Callable[
     assert "\n" not in str(caught.value)
 
 
+def test_an_address_is_no_path(tiny_options: Options) -> None:
+    tiny_options["path"]["pretrain_network_g"] = "https://x.org/net.pth"
+    with pytest.raises(UserError, match=r"pretrain_network_g: https://x\.org/net\.pth is an address; download"):
+        check_options(parsed(tiny_options))
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,49 @@ def test_files_that_are_no_option_files(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"o\.yml is not valid YAML") as caught:
         load(str(file))
     assert "unicode string" not in str(caught.value)
+
+
+NEOSR = """name = "a"
+use_amp = true
+#manual_seed = 1
+[datasets.train]
+type = "paired"
+patch_size = 64
+[network_g]
+type = "esc"
+"""
+MMAGIC = """_base_ = ['../default_runtime.py']
+experiment_name = 'srresnet'
+model = dict(
+    type='BaseEditModel',
+)
+"""
+KAIR = """{
+  "task": "swinir_x2"    //  classical
+  , "model": "plain"
+  , "path": {"root": "superresolution", "pretrained_netG": null}
+}
+"""
+TRAINNER = "name: a\ndatasets:\n  train:\n    type: pairedimagedataset\n    lq_size: 64\n"
+TRAINNER_LOSSES = "name: a\ntrain:\n  losses:\n    - type: l1loss\n      loss_weight: 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NEOSR, "TOML, as neosr's option files are"),
+        (MMAGIC, "a program"),
+        (KAIR, "an option file of KAIR"),
+        (re.sub("//.*", "", KAIR), "an option file of KAIR"),
+        (TRAINNER, "an option file of traiNNer-redux"),
+        (TRAINNER_LOSSES, "an option file of traiNNer-redux"),
+    ],
+)
+def test_files_of_other_forms_are_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"o\.yml is {words}.*, and of another form .* carry the values over\."):
+        load(str(file))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

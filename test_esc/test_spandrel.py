@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN, TINY, randomise, relative_difference
@@ -152,6 +153,15 @@ def test_networks_of_spandrel_are_left_to_it(loader: Any) -> None:
 
     source = SwinIR(embed_dim=12, depths=[1], num_heads=[2], upscale=2, upsampler="pixelshuffledirect", window_size=8)
     assert loader.load_from_state_dict(source.state_dict()).architecture.id == "SwinIR"
+
+
+def test_why_spandrel_cannot_build_a_network_is_said(tmp_path: Path) -> None:
+    """It takes the growth of ESRGAN's blocks for 32."""
+    from basicsr.archs.rrdbnet_arch import RRDBNet
+
+    torch.save({"params": RRDBNet(3, 3, num_feat=8, num_block=1, num_grow_ch=4).state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"spandrel cannot build the network \(size mismatch for .*\)\.$"):
+        esc_arch.upscale_image(np.zeros((8, 8, 3), np.uint8), str(tmp_path / "w.pth"))
 
 
 def test_registering_twice_changes_nothing() -> None:

@@ -38,6 +38,8 @@ def read_checkpoint(file: str, param_key: str | None, where: str, network: nn.Mo
 def _read(
     file: str, param_key: str | None, where: str, network: nn.Module
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    if isinstance(file, str) and "://" in file:
+        raise UserError(f"{where}: {file} is an address; download the checkpoint and give its path.")
     if not isinstance(file, str) or not os.path.exists(file):
         raise UserError(f"{where}: {file} does not exist; give the path of a checkpoint, or ~ for none.")
     try:

@@ -76,7 +76,7 @@ def load(file: str, where: str = "") -> OrderedDict[str, Any]:
         the sections, in their order.
 
     Raises:
-        UserError: the file is missing, no text, not YAML, or holds no options.
+        UserError: the file is missing, no text, not YAML, of another project's form, or holds no options.
     """
     with reading(file, where), open(file, "rb") as stream:
         content = stream.read()
@@ -87,13 +87,39 @@ def parse(content: bytes, file: str, where: str = "") -> OrderedDict[str, Any]:
     """Read the content of an option file, as `load` does."""
     with reading(file, where):
         text = text_of(content)
-        options = yaml.load(text, Loader=OptionLoader)  # a safe loader
+        other = _form_of_text(text)
+        options = None if other else yaml.load(text, Loader=OptionLoader)  # a safe loader
+    if other or (other := _form_of_sections(options)):
+        raise UserError(
+            f"{where}{file} is {other}, and of another form than option files here; begin with a file of options/ and "
+            "carry the values over."
+        )
     if not isinstance(options, OrderedDict):
         raise UserError(f"{where}{file} holds no options; compare the file with those in options/.")
     if LOST in text and LOST.encode() not in content and _holds(options, LOST):
         number = next(n for n, line in enumerate(text.splitlines(), 1) if LOST in line)
         raise UserError(f"{where}{file} is not written in UTF-8 (see line {number}); save it as UTF-8.")
     return options
+
+
+def _form_of_text(text: str) -> str:
+    """Say of a file of another project what it is instead of YAML, or return nothing."""
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    assigned = sum(bool(re.match(r"[\w.]+\s*=\s*\S", line)) for line in lines)
+    if 2 * assigned > len(lines):
+        tables = any(re.fullmatch(r"\[+[\w.]+\]+", line) for line in lines)
+        return "TOML, as neosr's option files are" if tables else "a program, as mmagic's configurations are"
+    if text.lstrip().startswith("{") and re.search(r'"(netG|pretrained_netG|G_optimizer_type)"', text):
+        return "an option file of KAIR"
+    return ""
+
+
+def _form_of_sections(options: Any) -> str:
+    """Say that sections are those of another project, of which each has a form of its own, or return nothing."""
+    train, sets = ((options or {}).get(key) if isinstance(options, dict) else None for key in ("train", "datasets"))
+    listed = isinstance(train, dict) and isinstance(train.get("losses"), list)
+    sized = isinstance(sets, dict) and any(isinstance(one, dict) and "lq_size" in one for one in sets.values())
+    return "an option file of traiNNer-redux" if listed or sized else ""
 
 
 def text_of(content: bytes) -> str:

@@ -34,11 +34,16 @@ def load_into(network: nn.Module, weights: Mapping[str, torch.Tensor], *, strict
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         if not strict:
             return _load_what_fits(network, weights)
-        # torch's first line names the class, the others reasons, of which those of a layer itself say more
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reasons = lines[1:] or lines
-        reason = next((line for line in reasons if not line.startswith(REASONS_OF_TORCH)), reasons[0])
-        raise UserError(reason.rstrip(". ")[:200]) from error
+        raise UserError(first_reason(error)) from error
+
+
+def first_reason(error: BaseException) -> str:
+    """Say why weights do not fit, in one line, without full stop."""
+    # torch's first line names the class, the others reasons, of which those of a layer itself say more
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reasons = lines[1:] or lines
+    reason = next((line for line in reasons if not line.startswith(REASONS_OF_TORCH)), reasons[0])
+    return reason.rstrip(". ")[:200]
 
 
 def _load_what_fits(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:

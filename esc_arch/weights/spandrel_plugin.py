@@ -23,6 +23,7 @@ from esc_arch.archs import (
 )
 from esc_arch.common.errors import UserError
 from esc_arch.common.torchvision_operators import define_torchvision_operators
+from esc_arch.weights.fitting import first_reason
 from esc_arch.weights.identify import identify
 from esc_arch.weights.infer_real import UnsupportedFormError
 from esc_arch.weights.shapes import UndecidedError
@@ -87,7 +88,7 @@ def load_by_spandrel(file: str, tensors: dict[str, torch.Tensor], reason: UserEr
     except spandrel.UnsupportedModelError as error:
         raise UserError(f"{file}: {reason} Neither does spandrel know the network; choose another file.") from error
     except Exception as error:  # whatever the loaders of forty networks raise when a checkpoint does not fit
-        raise UserError(f"{file}: spandrel cannot build the network ({str(error).partition(chr(10))[0]}).") from error
+        raise UserError(f"{file}: spandrel cannot build the network ({first_reason(error)}).") from error
     rgb = isinstance(model, spandrel.ImageModelDescriptor) and (model.input_channels, model.output_channels) == (3, 3)
     if not rgb:
         raise UserError(f"{file}: the network ({model.architecture.name}) is not one from RGB images to RGB images.")
