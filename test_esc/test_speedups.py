@@ -202,9 +202,23 @@ def test_transform_is_for_symmetric_kernels_only() -> None:
     assert not transforms(x, LargeKernel(weight))
     assert transforms(x, averaged_kernel(weight))
     assert not transforms(x.half(), averaged_kernel(weight))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not transforms(x, averaged_kernel(weight))
     torch.testing.assert_close(convolve_large(x, LargeKernel(weight)), F.conv2d(x, weight, padding=6))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_transform_under_autocast_rounds_only_its_result(dtype: torch.dtype) -> None:
+    """With gradients of the kernel, and of the features, in the dtypes that these have."""
+    x, weight = torch.randn(2, 4, 20, 20).to(dtype).requires_grad_(), torch.randn(4, 4, 13, 13).requires_grad_()
+    expected = F.conv2d(x.float(), averaged_kernel(weight).weight, padding=6)
+    exact = torch.autograd.grad(expected.square().sum(), (x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert transforms(x, averaged_kernel(weight))
+        actual = convolve_large(x, averaged_kernel(weight))
+    torch.testing.assert_close(actual, expected.bfloat16(), rtol=2**-7, atol=1e-3)
+    gradients = torch.autograd.grad(actual.float().square().sum(), (x, weight))
+    for gradient, reference in zip(gradients, exact, strict=True):
+        assert gradient.dtype == reference.dtype
+        assert relative_difference(gradient.float(), reference.float()) <= 2**-6
 
 
 def test_hartley_matrix_is_its_own_inverse() -> None:
