@@ -39,26 +39,34 @@ TARGET static void pack_rows(const Window &window, const float *from, int size, 
     }
 }
 
-// Computes the scores of queries (d, QUERIES) and a chunk of keys, (CHUNK, QUERIES), and the largest of every query.
-// `bias` is that of the first query of each vector and the first key of all; that of the next query lies behind it, of
-// the next key before.
+// Where the biases of a vector of queries and the first key lie; those of the next key lie before them.
+INLINE const float *bias_of(const float *table, int w, int query) {
+    return table + (w - 1 + query / w) * (2 * w - 1) + w - 1 + query % w;
+}
+
+// How far before them those of a key lie.
+INLINE int relative_to_first(int w, int key) { return key / w * (2 * w - 1) + key % w; }
+
+// Multiplies queries (d, QUERIES) with `count` keys from one on, (count, QUERIES). If there is one, adds the `bias` of each
+// vector of queries and the first key of all, see bias_of, and tells the largest result of every query.
+template <bool BIASED>
 TARGET NOINLINE static void score(
-    const Packed &packed, const float *queries, int key, const float *const (&bias)[TOGETHER], float *scores,
-    Vec (&most)[TOGETHER]
+    const Window &window, const float *queries, const float *keys, int key, int count,
+    const float *const (&bias)[TOGETHER], float *scores, Vec (&most)[TOGETHER]
 ) {
-    const int w = packed.window.side, side = 2 * w - 1, depth = packed.window.depth;
+    const int depth = window.depth;
     Vec largest[TOGETHER];
     UNROLL
     for (int j = 0; j < TOGETHER; j++) largest[j] = splat(-3e38f);
-    for (const int end = key + CHUNK; key < end; key += SIDE_BY_SIDE, scores += SIDE_BY_SIDE * QUERIES) {
-        const int relative = key / w * side + key % w + SIDE_BY_SIDE - 1;
+    for (const int end = key + count; key < end; key += SIDE_BY_SIDE, scores += SIDE_BY_SIDE * QUERIES) {
+        const int last = BIASED ? relative_to_first(window.side, key) + SIDE_BY_SIDE - 1 : 0;
         Vec tile[SIDE_BY_SIDE][TOGETHER];
         UNROLL
         for (int i = 0; i < SIDE_BY_SIDE; i++) {
             UNROLL
-            for (int j = 0; j < TOGETHER; j++) tile[i][j] = load(bias[j] - relative + (SIDE_BY_SIDE - 1 - i));
+            for (int j = 0; j < TOGETHER; j++) tile[i][j] = BIASED ? load(bias[j] - last + (SIDE_BY_SIDE - 1 - i)) : Vec{};
         }
-        const float *query = queries, *column = packed.keys + key * depth;
+        const float *query = queries, *column = keys + key * depth;
         for (int c = 0; c < depth; c++, query += QUERIES, column += SIDE_BY_SIDE) {
             Vec part[TOGETHER];
             UNROLL
@@ -75,7 +83,7 @@ TARGET NOINLINE static void score(
             UNROLL
             for (int j = 0; j < TOGETHER; j++) {
                 store(scores + i * QUERIES + j * LANES, tile[i][j]);
-                largest[j] = max(largest[j], tile[i][j]);
+                if (BIASED) largest[j] = max(largest[j], tile[i][j]);
             }
         }
     }
@@ -102,14 +110,14 @@ TARGET NOINLINE static void exponentiate(float *scores, const Vec (&shift)[TOGET
     for (int j = 0; j < TOGETHER; j++) total[j] += sums[j];
 }
 
-// Adds the products of weights (CHUNK, QUERIES) and the values of a chunk to the results (filled d, QUERIES). Those of a
-// chunk are summed up first, which rounds less than one sum over all keys.
-TARGET NOINLINE static void weigh(const float *weights, const float *values, int size, float *results) {
+// Adds the products of weights (count, QUERIES) and the values (count, size) of as many keys to the results (size,
+// QUERIES). They are summed up first, which rounds less than one sum over all keys.
+TARGET NOINLINE static void weigh(const float *weights, const float *values, int count, int size, float *results) {
     for (int channel = 0; channel < size; channel += SIDE_BY_SIDE, values += SIDE_BY_SIDE) {
         float *result = results + channel * QUERIES;
         Vec sums[SIDE_BY_SIDE][TOGETHER]{};
         const float *weight = weights, *value = values;
-        for (int i = 0; i < CHUNK; i++, weight += QUERIES, value += size) {
+        for (int i = 0; i < count; i++, weight += QUERIES, value += size) {
             Vec part[TOGETHER];
             UNROLL
             for (int j = 0; j < TOGETHER; j++) part[j] = load(weight + j * LANES);
@@ -131,31 +139,32 @@ TARGET NOINLINE static void weigh(const float *weights, const float *values, int
     }
 }
 
+// Copies QUERIES rows of a matrix with `stride` floats per pixel, times `factor`, as (d, QUERIES).
+TARGET static void pack_queries(const Window &window, const float *from, int first, int stride, float factor, float *to) {
+    for (int i = 0; i < QUERIES; i++) {
+        const float *row = from + window.offset(first + i, stride);
+        for (int c = 0; c < window.depth; c++) to[c * QUERIES + i] = row[c];
+    }
+    for (int at = 0; at < window.depth * QUERIES; at += LANES) store(to + at, load(to + at) * factor);
+}
+
 // The attention of the queries [first, last), whole blocks of a window.
 //
 // Writes out (n, d) with strides and, unless it is null, the logarithm (base 2) of the sum of every row to `sums` (n).
 TARGET static void attend(const Packed &packed, const float *q, int first, int last, float *memory, float *out, float *sums) {
     const Window &window = packed.window;
-    const int n = window.tokens(), w = window.side, side = 2 * w - 1, depth = window.depth, size = filled(depth);
+    const int n = window.tokens(), depth = window.depth, size = filled(depth);
     float *queries = memory, *scores = queries + depth * QUERIES, *results = scores + CHUNK * QUERIES;
     for (int block = first; block < last; block += QUERIES) {
         const float *bias[TOGETHER];
-        for (int j = 0; j < TOGETHER; j++) {
-            const int query = block + j * LANES;
-            bias[j] = packed.table + (w - 1 + query / w) * side + w - 1 + query % w;
-        }
-        for (int i = 0; i < QUERIES; i++) {
-            const float *row = q + window.offset(block + i, 3 * window.channels());
-            for (int c = 0; c < depth; c++) queries[c * QUERIES + i] = row[c];
-        }
-        const float scale = window.scale() * LOG2_E;
-        for (int at = 0; at < depth * QUERIES; at += LANES) store(queries + at, load(queries + at) * scale);
+        for (int j = 0; j < TOGETHER; j++) bias[j] = bias_of(packed.table, window.side, block + j * LANES);
+        pack_queries(window, q, block, 3 * window.channels(), window.scale() * LOG2_E, queries);
         __builtin_memset(results, 0, sizeof(float) * size * QUERIES);
         Vec shift[TOGETHER], total[TOGETHER]{};
         for (int j = 0; j < TOGETHER; j++) shift[j] = splat(-3e38f);
         for (int key = 0; key < n; key += CHUNK) {
             Vec most[TOGETHER];
-            score(packed, queries, key, bias, scores, most);
+            score<true>(window, queries, packed.keys, key, CHUNK, bias, scores, most);
             for (int j = 0; j < TOGETHER; j++) {
                 if (!any_beyond(most[j], shift[j] + SLACK)) continue;
                 const Vec further = max(shift[j], most[j]);
@@ -169,7 +178,7 @@ TARGET static void attend(const Packed &packed, const float *q, int first, int l
                 shift[j] = further;
             }
             exponentiate(scores, shift, total);
-            weigh(scores, packed.values + std::ptrdiff_t(key) * size, size, results);
+            weigh(scores, packed.values + std::ptrdiff_t(key) * size, CHUNK, size, results);
         }
         for (int j = 0; j < TOGETHER; j++) {
             const Vec factor = 1.f / total[j];

@@ -186,8 +186,7 @@ static void attend_images_bf16(
             const Share share = share_of(images, parts, unit);
             const Window window = window_of(images, share.index);
             const Bf16 *q = qkv + share.head * images.depth;
-            for (int entry = 0; entry < entries; entry++)
-                reversed[entries - 1 - entry] = table[share.head * entries + entry] * LOG2_E;
+            reverse_table(table + share.head * entries, entries, reversed);
             kernel(
                 window,
                 q,

@@ -1,165 +1,152 @@
 // The gradients of the window attention of one head of one window. Included once for every instruction set, behind
 // attention.h.
 //
-// The scores of AT_ONCE queries are computed again, a tile of keys at a time.
+// The scores are computed again, of a block of queries and a few keys at a time.
 
-constexpr int AT_ONCE = LANES == 8 ? 4 : 8;
+constexpr int FEW = 64;  // keys at a time, a divisor of the tokens of every window
+constexpr int SUMS = LANES == 8 ? 8 : 16;  // keys whose gradients are summed up in registers, a divisor of FEW
 
-// What all queries of a head of a window are compared with, packed for the gradients.
-struct PackedColumns {
+// What all queries of a head of a window are compared with, packed.
+struct PackedForGradients {
     const Window &window;
-    const float *table;  // (2w - 1)^2 biases, times log2(e)
-    const float *keys;  // (d, n)
-    const float *values;  // (d, n)
+    const float *table;  // (2w - 1)^2 biases, times log2(e), in reverse order
+    const float *keys, *values;  // (n / SIDE_BY_SIDE, d, SIDE_BY_SIDE)
+    const float *key_rows;  // (n, filled d)
 };
 
-// The distance of rows of n floats. Were it n, a power of two, columns would compete for the same lines of the cache.
-static inline int pitch(int n) { return n + 16; }
+// Where what is summed up over all queries goes.
+struct SumsOverQueries {
+    float *keys, *values;  // (n, padded d)
+    float *table;  // LANES numbers that are not used, then (2w - 1)^2 in reverse order
+};
 
-// Copies one of q, k, v, (n, d) with strides, as (d, n).
-TARGET static void pack_columns(const Window &window, const float *from, float *to) {
-    for (int token = 0; token < window.tokens(); token++) {
-        const float *row = from + window.offset(token, 3 * window.channels());
-        for (int c = 0; c < window.depth; c++) to[c * pitch(window.tokens()) + token] = row[c];
-    }
-}
-
-// Copies AT_ONCE rows of a matrix with `stride` floats per pixel, times `factor`, as (d, AT_ONCE).
-TARGET static void pack_block(const Window &window, const float *from, int first, int stride, float factor, float *to) {
-    for (int i = 0; i < AT_ONCE; i++) {
+// Copies QUERIES rows of a matrix with `stride` floats per pixel, times `factor`, as (QUERIES, padded d).
+TARGET static void pack_query_rows(const Window &window, const float *from, int first, int stride, float factor, float *to) {
+    const int padded = padded_channels(window.depth);
+    for (int i = 0; i < QUERIES; i++, to += padded) {
         const float *row = from + window.offset(first + i, stride);
-        for (int c = 0; c < window.depth; c++) to[c * AT_ONCE + i] = row[c] * factor;
+        for (int c = 0; c < padded; c++) to[c] = c < window.depth ? row[c] * factor : 0.f;
     }
 }
 
-// Adds the products of a block of rows (d, AT_ONCE) and PER_TILE * LANES columns, which are a pitch apart, to the tile.
-template <int PER_TILE>
-INLINE void multiply(const float *rows, const float *columns, int depth, int distance, Vec (&tile)[AT_ONCE][PER_TILE]) {
-    for (int c = 0; c < depth; c++, rows += AT_ONCE, columns += distance) {
-        const Vec left = load(columns), right = PER_TILE == 2 ? load(columns + LANES) : left;
+// Makes weights of the scores (FEW, QUERIES), and gradients of the scores of those of the weights. `sums` and `inner` have
+// a number for every query: see below.
+TARGET NOINLINE static void differentiate_scores(float *scores, float *gradients, const float *sums, const float *inner) {
+    constexpr int KEYS = LANES == 8 ? 2 : 4;  // at a time
+    Vec shift[TOGETHER], centre[TOGETHER];
+    UNROLL
+    for (int j = 0; j < TOGETHER; j++) shift[j] = load(sums + j * LANES), centre[j] = load(inner + j * LANES);
+    for (int i = 0; i < FEW; i += KEYS, scores += KEYS * QUERIES, gradients += KEYS * QUERIES) {
+        Vec part[KEYS * TOGETHER];
         UNROLL
-        for (int i = 0; i < AT_ONCE; i++) {
-            const Vec row = splat(rows[i]);
-            tile[i][0] += row * left;
-            if (PER_TILE == 2) tile[i][PER_TILE - 1] += row * right;
+        for (int j = 0; j < KEYS * TOGETHER; j++) part[j] = load(scores + j * LANES) - shift[j % TOGETHER];
+        exp2(part);
+        UNROLL
+        for (int j = 0; j < KEYS * TOGETHER; j++) {
+            store(scores + j * LANES, part[j]);
+            store(gradients + j * LANES, part[j] * (load(gradients + j * LANES) - centre[j % TOGETHER]));
         }
     }
 }
 
-// Adds the products of rows (d, AT_ONCE) and a tile of LANES columns, one row per query, to d rows that are a pitch apart.
-INLINE void accumulate(const float *rows, const float *tile, int stride, int depth, int distance, float *to) {
-    Vec part[AT_ONCE];
-    UNROLL
-    for (int i = 0; i < AT_ONCE; i++) part[i] = load(tile + i * stride);
-    for (int c = 0; c < depth; c++) {
-        Vec total = load(to + c * distance);
-        UNROLL
-        for (int i = 0; i < AT_ONCE; i++) total += rows[c * AT_ONCE + i] * part[i];
-        store(to + c * distance, total);
+// Adds the gradients of the scores of LANES queries and LANES keys, rows that are QUERIES floats apart, to those of their
+// biases. `to` is where that of the first query and key lies.
+//
+// The biases of the next key lie one further before. So after every key the sum of the last lane is complete.
+INLINE void add_to_table(const float *gradients, float *to) {
+    Vec sums{}, complete{};
+    for (int i = 0; i < LANES; i++, gradients += QUERIES) {
+        sums += load(gradients);
+        complete = moved_up(complete, sums);
+        sums = moved_up(sums, Vec{});
     }
+    store(to, load(to) + complete);
+    store(to - LANES, load(to - LANES) + sums);
+}
+
+// Adds the products of factors (FEW, QUERIES) and rows (QUERIES, padded) to sums (FEW, padded).
+TARGET NOINLINE static void add_over_queries(const float *factors, const float *rows, int padded, float *sums) {
+    for (int key = 0; key < FEW; key += SUMS, factors += SUMS * QUERIES, sums += SUMS * padded) {
+        for (int channel = 0; channel < padded; channel += LANES) {
+            Vec total[SUMS];
+            UNROLL
+            for (int i = 0; i < SUMS; i++) total[i] = load(sums + i * padded + channel);
+            for (int query = 0; query < QUERIES; query++) {
+                const Vec row = load(rows + query * padded + channel);
+                UNROLL
+                for (int i = 0; i < SUMS; i++) total[i] += factors[i * QUERIES + query] * row;
+            }
+            UNROLL
+            for (int i = 0; i < SUMS; i++) store(sums + i * padded + channel, total[i]);
+        }
+    }
+}
+
+// Floats of memory that it needs.
+static std::ptrdiff_t differentiate_workspace(int depth) {
+    return QUERIES * (2 * depth + 2 * padded_channels(depth) + 2 * FEW + filled(depth) + 1);
 }
 
 // The gradients of the attention of one head of one window.
 //
-// Writes those of q, k and v, with the strides of the features, and that of the table.
-template <int PER_TILE>
+// Writes those of q with the strides of the features, and adds those of k, v and the table to sums over the queries.
 TARGET static void differentiate(
-    const PackedColumns &packed,
+    const PackedForGradients &packed,
     const float *q,
-    const float *key_rows,  // (n, padded d)
     const float *out,
     const float *sums,
     const float *grad,
     float *memory,
     float *grad_q,
-    float *grad_k,
-    float *grad_v,
-    float *grad_table
+    const SumsOverQueries &totals
 ) {
     const Window &window = packed.window;
-    const int n = window.tokens(), w = window.side, side = 2 * w - 1, depth = window.depth;
-    const int padded = padded_channels(depth), channels = window.channels(), distance = pitch(n);
-    float *grad_keys = memory, *grad_values = grad_keys + depth * distance;  // (d, n)
-    // one table for every query of a block: sums that overlap by all but one number would wait for each other
-    float *tables = grad_values + depth * distance;  // (AT_ONCE, side^2)
-    float *scaled = tables + AT_ONCE * side * side, *queries = scaled + depth * AT_ONCE;  // (d, AT_ONCE)
-    float *incoming = queries + depth * AT_ONCE;
-    float *grad_queries = incoming + depth * AT_ONCE;  // (AT_ONCE, padded d)
-    __builtin_memset(grad_keys, 0, sizeof(float) * 2 * depth * distance);
-    __builtin_memset(tables, 0, sizeof(float) * AT_ONCE * side * side);
-    alignas(64) float weights[AT_ONCE][PER_TILE * LANES], grad_scores[AT_ONCE][PER_TILE * LANES];
-    for (int block = 0; block < n; block += AT_ONCE) {
-        pack_block(window, q, block, 3 * channels, window.scale() * LOG2_E, scaled);
-        pack_block(window, q, block, 3 * channels, window.scale(), queries);
-        pack_block(window, grad, block, channels, 1.f, incoming);
-        __builtin_memset(grad_queries, 0, sizeof(float) * AT_ONCE * padded);
-        float inner[AT_ONCE];  // sum(weights * their gradient) of every row, which is out * grad
-        for (int i = 0; i < AT_ONCE; i++) {
-            const std::ptrdiff_t at = window.offset(block + i, channels);
+    const int n = window.tokens(), w = window.side, depth = window.depth, channels = window.channels();
+    const int padded = padded_channels(depth), size = filled(depth);
+    float *queries = memory, *incoming = queries + depth * QUERIES;  // (d, QUERIES)
+    float *query_rows = incoming + depth * QUERIES, *incoming_rows = query_rows + QUERIES * padded;  // (QUERIES, padded d)
+    float *scores = incoming_rows + QUERIES * padded, *gradients = scores + FEW * QUERIES;  // (FEW, QUERIES)
+    float *results = gradients + FEW * QUERIES, *inner = results + size * QUERIES;
+    for (int block = 0; block < n; block += QUERIES) {
+        pack_queries(window, q, block, 3 * channels, window.scale() * LOG2_E, queries);
+        pack_queries(window, grad, block, channels, 1.f, incoming);
+        pack_query_rows(window, q, block, 3 * channels, window.scale(), query_rows);
+        pack_query_rows(window, grad, block, channels, 1.f, incoming_rows);
+        __builtin_memset(results, 0, sizeof(float) * size * QUERIES);
+        for (int i = 0; i < QUERIES; i++) {  // sum(weights * their gradient) of every row, which is out * grad
+            const float *row = out + window.offset(block + i, channels), *other = grad + window.offset(block + i, channels);
             inner[i] = 0;
-            for (int c = 0; c < depth; c++) inner[i] += out[at + c] * grad[at + c];
+            for (int c = 0; c < depth; c++) inner[i] += row[c] * other[c];
         }
-        const int y = block / w, x = block % w;
-        for (int key = 0; key < n; key += PER_TILE * LANES) {
-            const int relative = (key / w - y + w - 1) * side + (key % w - x + w - 1);
-            Vec tile[AT_ONCE][PER_TILE], grad_tile[AT_ONCE][PER_TILE]{};
-            UNROLL
-            for (int i = 0; i < AT_ONCE; i++) {
-                UNROLL
-                for (int part = 0; part < PER_TILE; part++)
-                    tile[i][part] = load(packed.table + relative - i + part * LANES);
-            }
-            multiply<PER_TILE>(scaled, packed.keys + key, depth, distance, tile);
-            UNROLL
-            for (int i = 0; i < AT_ONCE; i++) {
-                UNROLL
-                for (int part = 0; part < PER_TILE; part++) tile[i][part] -= sums[block + i];
-                exp2(tile[i]);
-                UNROLL
-                for (int part = 0; part < PER_TILE; part++) store(weights[i] + part * LANES, tile[i][part]);
-            }
-            multiply<PER_TILE>(incoming, packed.values + key, depth, distance, grad_tile);
-            UNROLL
-            for (int i = 0; i < AT_ONCE; i++) {
-                UNROLL
-                for (int part = 0; part < PER_TILE; part++) {
-                    Vec score = load(weights[i] + part * LANES) * (grad_tile[i][part] - inner[i]);
-                    store(grad_scores[i] + part * LANES, score);
-                    float *to = tables + i * side * side + relative + part * LANES;
-                    store(to, load(to) + score);
+        const float *bias[TOGETHER];
+        for (int j = 0; j < TOGETHER; j++) bias[j] = bias_of(packed.table, w, block + j * LANES);
+        for (int key = 0; key < n; key += FEW) {
+            Vec most[TOGETHER];
+            score<true>(window, queries, packed.keys, key, FEW, bias, scores, most);
+            score<false>(window, incoming, packed.values, key, FEW, bias, gradients, most);
+            differentiate_scores(scores, gradients, sums + block, inner);
+            for (int i = 0; i < FEW; i += LANES) {
+                for (int j = 0; j < TOGETHER; j++) {
+                    const std::ptrdiff_t at = bias[j] - packed.table - relative_to_first(w, key + i);
+                    add_to_table(gradients + i * QUERIES + j * LANES, totals.table + LANES + at);
                 }
             }
-            for (int channel = 0; channel < padded; channel += LANES) {
-                Vec row[AT_ONCE];
-                UNROLL
-                for (int i = 0; i < AT_ONCE; i++) row[i] = load(grad_queries + i * padded + channel);
-                for (int j = 0; j < PER_TILE * LANES; j++) {
-                    Vec key_row = load(key_rows + (key + j) * padded + channel);
-                    UNROLL
-                    for (int i = 0; i < AT_ONCE; i++) row[i] += grad_scores[i][j] * key_row;
-                }
-                UNROLL
-                for (int i = 0; i < AT_ONCE; i++) store(grad_queries + i * padded + channel, row[i]);
-            }
-            for (int part = 0; part < PER_TILE * LANES; part += LANES) {
-                accumulate(queries, grad_scores[0] + part, PER_TILE * LANES, depth, distance, grad_keys + key + part);
-                accumulate(incoming, weights[0] + part, PER_TILE * LANES, depth, distance, grad_values + key + part);
-            }
+            add_over_queries(scores, incoming_rows, padded, totals.values + std::ptrdiff_t(key) * padded);
+            add_over_queries(gradients, query_rows, padded, totals.keys + std::ptrdiff_t(key) * padded);
+            weigh(gradients, packed.key_rows + std::ptrdiff_t(key) * size, FEW, size, results);
         }
-        for (int i = 0; i < AT_ONCE; i++) {
+        for (int i = 0; i < QUERIES; i++) {
             float *to = grad_q + window.offset(block + i, 3 * channels);
-            for (int c = 0; c < depth; c++) to[c] = grad_queries[i * padded + c] * window.scale();
+            for (int c = 0; c < depth; c++) to[c] = results[c * QUERIES + i] * window.scale();
         }
     }
-    for (int token = 0; token < n; token++) {
-        const std::ptrdiff_t at = window.offset(token, 3 * channels);
-        for (int c = 0; c < depth; c++) {
-            grad_k[at + c] = grad_keys[c * distance + token];
-            grad_v[at + c] = grad_values[c * distance + token];
-        }
-    }
-    __builtin_memset(grad_table, 0, sizeof(float) * side * side);
-    for (int i = 0; i < AT_ONCE; i++) {
-        for (int entry = i; entry < side * side; entry++) grad_table[entry - i] += tables[i * side * side + entry];
+}
+
+// Copies what belongs to the tokens of a window, (n, padded d), into features.
+TARGET static void unpack_rows(const Window &window, const float *rows, float *to) {
+    const int padded = padded_channels(window.depth);
+    for (int token = 0; token < window.tokens(); token++, rows += padded) {
+        float *row = to + window.offset(token, 3 * window.channels());
+        for (int c = 0; c < window.depth; c++) row[c] = rows[c];
     }
 }

@@ -3,9 +3,9 @@
 
 // Floats of memory that a thread needs.
 static std::ptrdiff_t attention_workspace(int side, int depth, bool gradients) {
-    const std::ptrdiff_t n = side * side, table = 4 * n, padded = padded_channels(depth), distance = pitch(n);
-    if (!gradients) return n * (depth + filled(depth)) + QUERIES * (depth + CHUNK + filled(depth)) + table;
-    return 4 * distance * depth + n * padded + AT_ONCE * (table + 3 * depth + padded) + table;
+    const std::ptrdiff_t n = side * side, table = 4 * n;
+    if (!gradients) return table + n * (depth + filled(depth)) + QUERIES * (depth + CHUNK + filled(depth));
+    return 2 * table + n * (2 * depth + filled(depth) + 2 * padded_channels(depth)) + differentiate_workspace(depth);
 }
 
 static void attend_images(
@@ -25,8 +25,7 @@ static void attend_images(
             const Share share = share_of(images, parts, unit);
             const Window window = window_of(images, share.index);
             const float *q = qkv + share.head * images.depth;
-            for (int entry = 0; entry < entries; entry++)
-                reversed[entries - 1 - entry] = table[share.head * entries + entry] * LOG2_E;
+            reverse_table(table + share.head * entries, entries, reversed);
             pack_groups(window, q + channels, keys);
             pack_rows(window, q + 2 * channels, size_of_value, values);
             attend(
@@ -54,38 +53,39 @@ static void differentiate_images(
     float *grad_tables
 ) {
     const int n = images.side * images.side, entries = (2 * images.side - 1) * (2 * images.side - 1);
-    const int padded = padded_channels(images.depth), channels = images.heads * images.depth;
-    const std::ptrdiff_t size = attention_workspace(images.side, images.depth, true);
+    const int depth = images.depth, padded = padded_channels(depth), channels = images.heads * depth;
+    const std::ptrdiff_t size = attention_workspace(images.side, depth, true);
     const std::ptrdiff_t count = images.windows() * images.heads;
-    const auto kernel = images.side % (2 * LANES) == 0 ? differentiate<2> : differentiate<1>;
 #pragma omp parallel num_threads(images.threads)
     {
-        float *keys = memory + omp_get_thread_num() * size, *values = keys + images.depth * pitch(n);
-        float *key_rows = values + images.depth * pitch(n), *others = key_rows + n * padded;
-        float *scaled = memory + (omp_get_thread_num() + 1) * size - 4 * n;
+        float *reversed = memory + omp_get_thread_num() * size, *table_sums = reversed + 4 * n;
+        float *keys = table_sums + 4 * n, *values = keys + n * depth, *key_rows = values + n * depth;
+        float *key_sums = key_rows + n * filled(depth), *value_sums = key_sums + n * padded, *others = value_sums + n * padded;
 #pragma omp for schedule(dynamic)
         for (std::ptrdiff_t unit = 0; unit < count; unit++) {
-            const int head = unit % images.heads, first = head * images.depth;
+            const int head = unit % images.heads, first = head * depth;
             const Window window = window_of(images, unit / images.heads);
             const float *q = qkv + first;
-            float *grad_q = grad_qkv + first;
-            pack_columns(window, q + channels, keys);
-            pack_columns(window, q + 2 * channels, values);
-            pack_rows(window, q + channels, padded, key_rows);
-            for (int entry = 0; entry < entries; entry++) scaled[entry] = table[head * entries + entry] * LOG2_E;
-            kernel(
-                {window, scaled, keys, values},
+            reverse_table(table + head * entries, entries, reversed);
+            pack_groups(window, q + channels, keys);
+            pack_groups(window, q + 2 * channels, values);
+            pack_rows(window, q + channels, filled(depth), key_rows);
+            __builtin_memset(table_sums, 0, sizeof(float) * 4 * n);
+            __builtin_memset(key_sums, 0, sizeof(float) * 2 * n * padded);
+            differentiate(
+                {window, reversed, keys, values, key_rows},
                 q,
-                key_rows,
                 out + first,
                 sums + unit * n,
                 grad + first,
                 others,
-                grad_q,
-                grad_q + channels,
-                grad_q + 2 * channels,
-                grad_tables + unit * entries
+                grad_qkv + first,
+                {key_sums, value_sums, table_sums}
             );
+            unpack_rows(window, key_sums, grad_qkv + first + channels);
+            unpack_rows(window, value_sums, grad_qkv + first + 2 * channels);
+            for (int entry = 0; entry < entries; entry++)
+                grad_tables[unit * entries + entry] = table_sums[LANES + entries - 1 - entry];
         }
     }
 }

@@ -43,6 +43,21 @@ INLINE Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 // Channels with those added that fill the last vector.
 static inline int padded_channels(int channels) { return (channels + LANES - 1) / LANES * LANES; }
 
+// The lanes one further up, and in the first one the last of `below`.
+INLINE Vec moved_up(Vec x, Vec below) {
+#if defined(__x86_64__) && LANES == 16
+    return (Vec)_mm512_alignr_epi32((__m512i)x, (__m512i)below, 15);
+#elif defined(__x86_64__)
+    const __m256i both = _mm256_permute2x128_si256((__m256i)below, (__m256i)x, 0x21);  // the upper half, the lower half
+    return (Vec)_mm256_alignr_epi8((__m256i)x, both, 12);
+#else
+    Vec moved{};
+    moved[0] = below[LANES - 1];
+    for (int lane = 1; lane < LANES; lane++) moved[lane] = x[lane - 1];
+    return moved;
+#endif
+}
+
 INLINE float sum(Vec x) {
 #if defined(__x86_64__) && LANES == 16
     return _mm512_reduce_add_ps((__m512)x);  // compilers would add one lane after the other

@@ -12,6 +12,11 @@ static Window window_of(const Images &images, std::ptrdiff_t index) {
     };
 }
 
+// Copies the biases of a head, times log2(e), in reverse order.
+static void reverse_table(const float *table, int entries, float *to) {
+    for (int entry = 0; entry < entries; entry++) to[entries - 1 - entry] = table[entry] * LOG2_E;
+}
+
 // A part of the queries of a head of a window.
 struct Share {
     int head;
