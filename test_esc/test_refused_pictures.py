@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.formats import EXTRAS
-from esc_arch.pictures.reading import read_picture
+from esc_arch.pictures.reading import read_picture, read_picture_in_memory
 
 LIMIT = 10**6
 RNG = np.random.default_rng(0)
@@ -50,6 +51,17 @@ def jpeg_coded_by(marker: int) -> bytes:
     return saved(IMAGE, "JPEG", comment=b"said").replace(b"\xff\xc0", bytes((0xFF, marker)))
 
 
+def dds(kinds: int = 0, depth: int = 0, ten: tuple[int, int, int] | None = None) -> bytes:
+    """A DDS of 4 x 4 pixels, of which dwCaps2, the depth and the fields of the header of version 10 say more."""
+    data = bytearray(saved(IMAGE.resize((4, 4)), "DDS"))
+    struct.pack_into("<I", data, 24, depth)
+    struct.pack_into("<I", data, 112, kinds)
+    if ten is None:
+        return bytes(data)
+    struct.pack_into("<I4s", data, 80, 4, b"DX10")
+    return bytes(data[:128]) + struct.pack("<5I", 28, *ten, 0) + bytes(4 * 4 * 4)
+
+
 REFUSED = {
     "gif animation": (saved(IMAGE, "GIF", **ANIMATION), "is an animation of 2 frames"),
     "png animation": (saved(IMAGE, "PNG", **ANIMATION), "is an animation of 2 frames"),
@@ -81,6 +93,10 @@ REFUSED = {
     "page": (b"\n<!doctype html><html>", "is a page of the web"),
     "film": (b"\0\0\0\x20ftypisom" + bytes(60), "is a film"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+    "faces of a cube": (dds(0xFE00), "holds 6 pictures"),
+    "volume of DDS": (dds(0x200000, depth=3), "holds 3 pictures"),
+    "list of DDS": (dds(ten=(3, 0, 5)), "holds 5 pictures"),
+    "cube of DDS": (dds(ten=(3, 4, 1)), "holds 6 pictures"),
     "pictures of PGM": (b"P5\n2 1\n255\n\1\2" * 2, "holds several pictures; split it"),
     "pictures of PBM": (b"P4 9 1\n\1\2" * 3, "holds several pictures; split it"),
     "pictures of PAM": (
@@ -95,6 +111,11 @@ REFUSED = {
 def test_what_lies_behind_a_pnm_is_left(behind: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5\n2 1\n255\n\1\2" + behind)
     assert read_picture(str(tmp_path / "a.pgm"), LIMIT).pixels.ravel().tolist() == [1, 2]
+
+
+def test_one_picture_in_a_dds() -> None:
+    for data in (dds(), dds(ten=(3, 0, 1)), dds(depth=1)):
+        assert read_picture_in_memory("a.dds", data, LIMIT).pixels.shape[:2] == (4, 4)
 
 
 @pytest.mark.parametrize("name", REFUSED)

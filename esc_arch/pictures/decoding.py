@@ -33,7 +33,7 @@ from esc_arch.pictures.metadata import (
 )
 from esc_arch.pictures.modern import bits_stored, decode_deep_heif, meant_colours
 from esc_arch.pictures.modes import plain_pixels
-from esc_arch.pictures.older import mend
+from esc_arch.pictures.older import mend, pictures_of_dds
 from esc_arch.pictures.picture import Picture, Pixels, Resolution
 from esc_arch.pictures.profiles import fit_profile, to_srgb
 from esc_arch.pictures.rewriting import REWRITTEN, made_known
@@ -138,6 +138,10 @@ def read_with_pillow(file: str, stream: BinaryIO, image_format: str, check: Call
         stream.seek(0)
         data = stream.read()
         stream.seek(position)
+        if image_format == "DDS" and (count := pictures_of_dds(data)) > 1:
+            raise UserError(
+                f"{file} holds {count} pictures (of a cube, a volume or a list); split it into single ones."
+            )
         said = _said(file, image_format, image, data)
         if said.is_animation:  # the plugin of JPEG XL shows the last frame
             raise UserError(f"{file} is an animation; enlarge its frames one by one.")

@@ -12,6 +12,8 @@ _BMP_HEADER = 14  # bytes
 _SUN_HEADER, _SUN_RGB = 32, 3  # bytes; type of file
 _TGA_MAP, _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 1, 7, 16, 17  # bytes of the header
 _SGI_SIZE, _SGI_HEADER = 3, 512  # byte that holds the bytes of a channel; bytes before the pixels
+_DDS_FACES, _DDS_VOLUME = 0xFC00, 0x200000  # bits of dwCaps2
+_DDS_CUBE, _DDS_SOLID = 4, 4  # a bit of miscFlag; a value of resourceDimension
 _GIF_SCREEN, _GIF_EXTENSION, _GIF_FRAME = 13, 0x21, 0x2C  # bytes of header and screen; what blocks begin with
 
 
@@ -48,6 +50,23 @@ def mend(data: bytes, image_format: str, pixels: Pixels, notes: list[str]) -> Pi
             first = int.from_bytes(data[10:14], "little")
             _note_fourth_byte(data[first : first + 4 * pixels.shape[0] * pixels.shape[1]][3::4], notes)
     return pixels
+
+
+def pictures_of_dds(data: bytes) -> int:
+    """Return how many pictures a DDS holds, of which Pillow shows the first; its smaller copies (mipmaps) do not count.
+
+    Raises:
+        struct.error: the header is cut off.
+    """
+    (depth,) = struct.unpack_from("<I", data, 24)
+    (kinds,) = struct.unpack_from("<I", data, 112)
+    count = (kinds & _DDS_FACES).bit_count() or 1
+    if kinds & _DDS_VOLUME:
+        count = max(depth, 1)
+    if data[84:88] == b"DX10":
+        dimension, of_a_cube, listed = struct.unpack_from("<3I", data, 132)
+        count = max(count, 6 if of_a_cube & _DDS_CUBE else 1, depth if dimension == _DDS_SOLID else 1) * max(listed, 1)
+    return count
 
 
 def _note_fourth_byte(fourth: bytes, notes: list[str]) -> None:
