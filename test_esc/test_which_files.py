@@ -156,6 +156,16 @@ def test_output_folder_within_the_input_folder(run: Any) -> None:
     assert run("out/a_big.png", "--suffix", "_more")[3] == ["a_big.png", "a_big_more.png", "a_x2.png"]
 
 
+def test_results_of_other_factors_among_their_sources(folder: Path) -> None:
+    """The second day's run with another factor does not enlarge what the first day's made of the same pictures."""
+    for name in ("a.png", "a_x2.png", "a_x2.7.png", "a_x2_x4.jpg", "b.png", "c_x2.png", "IMG.png", "IMG_1234.png"):
+        picture(name)
+    plan = plan_jobs(["."], ".", "_x4")
+    assert [job.source for job in plan.jobs] == [f"./{name}.png" for name in ("IMG", "IMG_1234", "a", "b", "c_x2")]
+    assert plan.passed == {jobs.RESULT: 3}
+    assert len(plan_jobs(["."], "out", "_x4").jobs) == 8  # elsewhere nothing says that they are results
+
+
 def test_results_that_would_meet_are_told_before_anything(run: Any) -> None:
     for name in ("1/a.png", "2/a.png", "2/b.png"):
         picture(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from esc_arch.pictures.finding import RESULT, Found, in_words
 from esc_arch.pictures.formats import FORMATS, OTHERS, format_of, result_suffix
 from esc_arch.pictures.writing import written_format
 
+_LABEL = re.compile(r"_x[1-9]\d*(?:\.\d+)?\Z")  # that results of a factor have
 LONGEST_NAME = 255  # bytes, where the system does not say
 
 
@@ -175,8 +177,16 @@ def _entry(path: str) -> str:
 
 
 def _without_results(jobs: list[Job], passed: Counter[str]) -> list[Job]:
+    """Leave out what this run writes, and where results lie among their sources, what runs with other factors wrote."""
     written = {_entry(job.target): job.source for job in jobs if _entry(job.target) != _entry(job.source)}
-    left = [job for job in jobs if _entry(job.source) not in written]
+    stems = {os.path.splitext(_entry(job.source))[0] for job in jobs}
+    left = []
+    for job in jobs:
+        source = _entry(job.source)
+        stem = os.path.splitext(source)[0]
+        label = _LABEL.search(stem) if os.path.dirname(source) == os.path.dirname(_entry(job.target)) else None
+        if source not in written and not (label and stem[: label.start()] in stems):
+            left.append(job)
     if len(left) < len(jobs):
         passed[RESULT] += len(jobs) - len(left)
     return left
