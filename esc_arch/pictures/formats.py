@@ -66,6 +66,7 @@ _BRANDS = {  # of the ISO base media file format
 }
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0\x10\0\0\0CR": "a raw picture of a camera (CR2)",
     b"\xff\xd8\xff": "JPEG",
     b"BM": "BMP",
     b"II*\0": "TIFF",
@@ -103,10 +104,29 @@ _SIGNATURES = {
     b"version https://git-lfs": "a pointer of Git LFS to a file that is not there",
     b"PK\3\4": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
+    b"Rar!\x1a\7": "a RAR archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\xfd7zXZ\0": "an xz archive",
+    b"BZh": "a bzip2 archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"SDPX": "a DPX picture of a film scanner",
+    b"XPDS": "a DPX picture of a film scanner",
+    b"\x80\x2a\x5f\xd7": "a Cineon picture of a film scanner",
+    b"SIMPLE  =": "a FITS file, light without a stated range",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x8aMNG": "an MNG animation",
+    b"\x8bJNG": "a JNG picture",
+    b"icns": "an icon of macOS",
+    b"/* XPM */": "an XPM picture",
+    b"AT&TFORM": "a DjVu document",
+    b"\xd7\xcd\xc6\x9a": "a Windows metafile",
+    b"\xd0\xcf\x11\xe0": "a document of Office",
+    b"\x1a\x45\xdf\xa3": "a film",
     b"\x00\x05\x16\x07": "the companion that macOS writes beside a file",
 }
 _BARE_BITMAPS = tuple(bytes((size, 0, 0, 0)) for size in (40, 52, 56, 108, 124))  # BMP from its second header on
-HEAD = 64  # bytes that `sniff` wants
+HEAD = 512  # bytes that `sniff` wants
 
 
 def sniff(head: bytes) -> str | None:
@@ -121,6 +141,10 @@ def sniff(head: bytes) -> str | None:
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "a film"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
     if head[4:8] == b"ftyp":
         brands = [
             head[8:12],
