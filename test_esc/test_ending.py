@@ -148,6 +148,30 @@ def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert done.stderr == "Error: standard output cannot be written (No space left on device).\n"
 
 
+def test_a_message_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path may have line breaks, as D:\\new has between double quotes in YAML."""
+
+    @one_sentence
+    def fails() -> None:
+        raise UserError("D:\new\train does not exist.")
+
+    with pytest.raises(SystemExit):
+        fails()
+    assert capsys.readouterr().err == "Error: D:\\new\\train does not exist.\n"
+
+
+def test_names_that_the_system_cannot_write_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @one_sentence
+    def fails() -> None:
+        (tmp_path / "x").write_text("\u00fcber", encoding="ascii")
+
+    with pytest.raises(SystemExit) as ended:
+        fails()
+    assert ended.value.code == 1
+    told = "Error: '\u00fc' cannot be written in the encoding of this system (ascii); set PYTHONUTF8=1, or choose"
+    assert capsys.readouterr().err.startswith(told)
+
+
 def test_every_name_can_be_printed() -> None:
     code = "@one_sentence\ndef main():\n    print('\\udcff', file=sys.stdout)\n    raise UserError('\\udcfe')\nmain()"
     done = run(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

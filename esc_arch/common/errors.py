@@ -44,6 +44,13 @@ def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
         except UserError as error:
             _tell(f"Error: {error}", isinstance(error, RunError))
             sys.exit(1)
+        except UnicodeEncodeError as error:  # of a path, or of text that is written to a file
+            text = error.object[error.start : error.end]
+            _tell(
+                f"Error: {text!r} cannot be written in the encoding of this system ({error.encoding}); set "
+                "PYTHONUTF8=1, or choose names of plain letters."
+            )
+            sys.exit(1)
         except KeyboardInterrupt as stop:
             stopped = stop if isinstance(stop, Stopped) else Stopped()
             _tell(str(stopped))
@@ -73,7 +80,7 @@ def some(things: list[str], most: int = 10) -> str:
 def _tell(message: str, by_any: bool = False) -> None:
     if by_any or _is_first_process():
         with suppress(OSError):
-            print(message, file=sys.stderr, flush=True)
+            print(printable(message), file=sys.stderr, flush=True)
 
 
 def _is_first_process() -> bool:
