@@ -69,3 +69,12 @@ def test_the_exception_to_catch_is_at_hand() -> None:
         "from esc_arch.errors import one_sentence\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_imports_basicsr_may_be_the_first() -> None:
+    """BasicSR imports it in turn."""
+    code = (
+        "import esc_arch.archs.deep_discriminator_arch; from basicsr.utils.registry import ARCH_REGISTRY as registry; "
+    )
+    code += "assert 'DeepUNetDiscriminatorSN' in registry and 'ESC' in registry"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 from torch.nn.utils import spectral_norm
 
@@ -79,3 +80,7 @@ def _activated(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def _doubled(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+if DeepUNetDiscriminatorSN.__name__ not in ARCH_REGISTRY:
+    ARCH_REGISTRY.register(DeepUNetDiscriminatorSN)

@@ -36,10 +36,7 @@ def register_networks() -> None:
     for network in NETWORKS:
         if network.__name__ not in ARCH_REGISTRY:
             ARCH_REGISTRY.register(network)
-    if "DeepUNetDiscriminatorSN" not in ARCH_REGISTRY:
-        from esc_arch.archs.deep_discriminator_arch import DeepUNetDiscriminatorSN
-
-        ARCH_REGISTRY.register(DeepUNetDiscriminatorSN)
+    importlib.import_module("esc_arch.archs.deep_discriminator_arch")  # which may be what imports BasicSR
     register_peers()
 
 
