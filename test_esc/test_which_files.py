@@ -198,6 +198,17 @@ def test_a_file_of_a_kind_that_is_not_written_is_no_folder(folder: Path, output:
     assert plan_jobs(["a.png"], output, "_x2").jobs[0].target == os.path.join(output, "a_x2.png")
 
 
+@pytest.mark.parametrize("output", ["plain", "dangling", os.devnull])
+def test_a_place_that_is_no_folder(folder: Path, output: str) -> None:
+    picture("a.png")
+    Path("plain").write_text("something else")
+    os.symlink("nowhere", "dangling")
+    for inputs in (["a.png"], ["."]):
+        with pytest.raises(UserError, match="is there and no folder; name a folder, a file with the suffix"):
+            plan_jobs(inputs, output, "_x2")
+    assert Path("plain").read_text() == "something else"
+
+
 def test_names_that_differ_in_capital_letters_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture("in/a.png")
     picture("in/A.png")

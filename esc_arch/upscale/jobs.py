@@ -77,6 +77,11 @@ def plan_jobs(inputs: Sequence[str], output: str, suffix: str, kind: str | None 
     is_folder = os.path.isdir(output) or output.endswith(os.sep)
     if len(inputs) == 1 and os.path.isfile(inputs[0]) and not is_folder and _stands_for_another_kind(output):
         written_format(output)  # which tells what there is instead
+    if not format_of(output) and os.path.lexists(output) and not os.path.isdir(output):
+        raise UserError(
+            f"-o: {printable(output)} is there and no folder; name a folder, a file with the suffix of a picture, or - "
+            "for standard output."
+        )
     if format_of(output) and not os.path.isdir(output):
         if len(found.pictures) > 1:
             raise UserError(
