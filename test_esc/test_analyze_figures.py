@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from analyzing import TINY_ESC, analyze, option_file, picture
 from conftest import TINY, randomise
@@ -116,6 +117,23 @@ def test_pictures_of_all_sorts() -> None:
     (lq,) = read_photographs(["folder/b.png"], is_lq=True)
     assert lq.gt(2) is None
     assert lq.lq(2) is lq.pixels
+
+
+def test_what_may_be_missed_about_pictures_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder").mkdir()
+    whole = np.full((6, 7, 4), 255, np.uint8)
+    Image.fromarray(whole).save("folder/opaque.png")
+    Image.fromarray(whole // 2).save("folder/clear.png")
+    thumbnail = np.full((6, 7), 9, np.uint8)
+    with tifffile.TiffWriter("folder/pages.tif") as tiff:
+        for pixels in (np.full((60, 70), 9, np.uint8), thumbnail):
+            tiff.write(pixels, metadata=None)
+    read_photographs(["folder"])
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "Note: folder/clear.png: it has transparent pixels, whose colours are taken as if they were seen",
+        "Note: folder/pages.tif: its other page, of 7 x 6, is left as a thumbnail",
+    ]
 
 
 def test_where_files_go() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 OF_SKIMAGE = ("camera", "chelsea", "coffee")  # inside its wheel, none of them seen by the weights of the package
 MAX_PIXELS = 100_000_000
+_TRANSPARENT = "it has transparent pixels, whose colours are taken as if they were seen"
 
 
 class Photograph:
@@ -69,7 +71,7 @@ class Photograph:
 
 
 def read_photographs(files: Sequence[str] | None, is_lq: bool = False) -> list[Photograph]:
-    """Read pictures, grey ones as RGB and without their alpha.
+    """Read pictures, grey ones as RGB and without their alpha; what may be missed about them is told on standard error.
 
     Args:
         files: pictures, and folders of pictures; None for photographs that come with scikit-image.
@@ -82,6 +84,7 @@ def read_photographs(files: Sequence[str] | None, is_lq: bool = False) -> list[P
         import skimage.data
 
         return [Photograph(name, _rgb(getattr(skimage.data, name)()), is_lq) for name in OF_SKIMAGE]
+    from esc_arch.pictures.encoding import without_opaque_alpha
     from esc_arch.pictures.finding import Found
     from esc_arch.pictures.reading import read_picture
 
@@ -96,10 +99,14 @@ def read_photographs(files: Sequence[str] | None, is_lq: bool = False) -> list[P
     if not found.pictures:
         raise UserError(f"--images: no picture is in {', '.join(files)}; name pictures or folders that hold some.")
     names = [os.path.splitext(os.path.basename(file))[0] for file, _ in found.pictures]
-    return [
-        Photograph(name if names.count(name) == 1 else file, _rgb(read_picture(file, MAX_PIXELS).pixels), is_lq)
-        for name, (file, _) in zip(names, found.pictures, strict=True)
-    ]
+    photographs = []
+    for name, (file, _) in zip(names, found.pictures, strict=True):
+        picture = read_picture(file, MAX_PIXELS)
+        transparent = without_opaque_alpha(picture.pixels).shape[2] in (2, 4)
+        for note in (*picture.notes, *([_TRANSPARENT] if transparent else [])):
+            print(f"Note: {printable(file)}: {printable(note)}", file=sys.stderr)
+        photographs.append(Photograph(name if names.count(name) == 1 else file, _rgb(picture.pixels), is_lq))
+    return photographs
 
 
 def _rgb(pixels: Array) -> Array:
