@@ -64,6 +64,25 @@ def test_what_is_cut_off_is_told_whatever_its_length_is_said_to_be() -> None:
             read(cut)
 
 
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+@pytest.mark.parametrize("rows", [4, 9])
+def test_checksums_of_what_is_compressed(compression: str, rows: int) -> None:
+    """A bit of the pixels that is wrong is told, also where it can be unpacked; a checksum that is missing is not."""
+    options = {"compressionargs": {"level": 0}} if compression == "zlib" else {}  # so that any bit can be unpacked
+    data = written(PIXELS, photometric="rgb", rowsperstrip=rows, compression=compression, **options)
+    np.testing.assert_array_equal(read(bytes(data)), PIXELS)
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        start, length = page.dataoffsets[-1], page.databytecounts[-1]
+        lengths = page.databytecounts
+    wrong = data.copy()
+    wrong[start + length // 2] ^= 8
+    with pytest.raises(UserError, match="its compressed data are damaged"):
+        read(bytes(wrong))
+    if compression == "zlib":
+        np.testing.assert_array_equal(read(with_lengths(data, *lengths[:-1], length - 4)), PIXELS)
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
 def test_a_palette_with_alpha(bits: int, kind: str) -> None:

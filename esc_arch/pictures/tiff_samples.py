@@ -142,9 +142,17 @@ def _decompress(page: tifffile.TiffPage, data: bytes, rows: int, row_bytes: int)
     if page.compression in NONE:
         return data
     if page.compression in DEFLATE:
-        return zlib.decompressobj().decompress(data, needed)
+        inflating = zlib.decompressobj()
+        unpacked = inflating.decompress(data, needed)
+        if not inflating.eof:  # what is left may be the checksum alone, which tells whether all of it is right
+            inflating.decompress(inflating.unconsumed_tail, 1)
+        return unpacked
     if page.compression in LZMA:
-        return lzma.LZMADecompressor().decompress(data, needed)
+        unpacking = lzma.LZMADecompressor()
+        unpacked = unpacking.decompress(data, needed)
+        if not unpacking.eof:
+            unpacking.decompress(b"", 1)
+        return unpacked
     if page.compression in PACKBITS:
         return bytes(tifffile.TIFF.DECOMPRESSORS[page.compression](data))
     return _libtiff(page, data, rows, row_bytes)
