@@ -5,23 +5,24 @@ typedef Pair Factor;
 constexpr int CHANNELS = 2;  // in a factor
 
 // Multiplies ROWS rows of `count` pairs as that for floats does.
-template <int ROWS, int PARTS>
+template <int ROWS, int PARTS, bool ADD = false>
 TARGET static void multiply_rows(
     const Pair *rows, int count, std::ptrdiff_t stride, const Pair *weights, std::ptrdiff_t pitch, const float *biases,
     float *out, std::ptrdiff_t width
 ) {
     Vec tile[ROWS][PARTS];
-    begin_sums(biases, tile);
-    for (int pair = 0; pair < count; pair++, weights += pitch) {
+    begin_sums<ROWS, PARTS, ADD>(biases, out, width, tile);
+    Rows<ROWS, Pair> row(rows, stride);
+    for (int pair = 0; pair < count; pair++, weights += pitch, row.advance()) {
         IntVec weight[PARTS];
         UNROLL
         for (int part = 0; part < PARTS; part++) weight[part] = load_pairs(weights + part * LANES);
         UNROLL
         for (int i = 0; i < ROWS; i++) {
             if (PARTS == 1) {
-                tile[i][0] = add_dots(tile[i][0], weight[0], rows + i * stride + pair);
+                tile[i][0] = add_dots(tile[i][0], weight[0], row[i]);
             } else {
-                const IntVec value = splat_pair(rows[i * stride + pair]);
+                const IntVec value = splat_pair(*row[i]);
                 UNROLL
                 for (int part = 0; part < PARTS; part++) tile[i][part] = add_dots(tile[i][part], weight[part], value);
             }

@@ -18,14 +18,15 @@ struct Groups {
     int width() const { return count * parts * LANES; }  // the results, and zeros that fill the last group
 };
 
-// Begins the sums of ROWS rows of PARTS vectors with the biases, or with zeros if there are none.
-template <int ROWS, int PARTS>
-INLINE void begin_sums(const float *biases, Vec (&sums)[ROWS][PARTS]) {
+// Begins the sums of ROWS rows of PARTS vectors with the biases, or with zeros if there are none; with ADD with rows that
+// are `width` floats apart besides.
+template <int ROWS, int PARTS, bool ADD>
+INLINE void begin_sums(const float *biases, const float *rows, std::ptrdiff_t width, Vec (&sums)[ROWS][PARTS]) {
     UNROLL
     for (int part = 0; part < PARTS; part++) {
         const Vec first = biases ? load(biases + part * LANES) : Vec{};
         UNROLL
-        for (int i = 0; i < ROWS; i++) sums[i][part] = first;
+        for (int i = 0; i < ROWS; i++) sums[i][part] = ADD ? load(rows + i * width + part * LANES) + first : first;
     }
 }
 
@@ -39,22 +40,46 @@ INLINE void store_sums(const Vec (&sums)[ROWS][PARTS], float *out, std::ptrdiff_
     }
 }
 
+// Pointers into ROWS rows that are `stride` apart, one into every fourth row: the others are a multiple of the stride away
+// that an instruction can add, while a register for each would be too many.
+template <int ROWS, typename Number>
+struct Rows {
+    const Number *bases[(ROWS + 3) / 4];
+    std::ptrdiff_t stride;
+
+    INLINE_MEMBER Rows(const Number *rows, std::ptrdiff_t stride) : stride(stride) {
+        UNROLL
+        for (int i = 0; i < ROWS; i += 4) bases[i / 4] = rows + i * stride;
+    }
+
+    INLINE_MEMBER const Number *operator[](int row) const { return bases[row / 4] + row % 4 * stride; }
+
+    INLINE_MEMBER void advance() {
+        UNROLL
+        for (int i = 0; i < (ROWS + 3) / 4; i++) {
+            bases[i]++;
+            asm("" : "+r"(bases[i]));  // or compilers make one pointer and as many distances of them again
+        }
+    }
+};
+
 // Multiplies ROWS rows of `count` floats, `stride` floats apart, with as many rows of PARTS vectors, a pitch apart, into
-// rows that are `width` floats apart. No biases are zeros.
-template <int ROWS, int PARTS>
+// rows that are `width` floats apart. No biases are zeros. With ADD the results are added to those rows.
+template <int ROWS, int PARTS, bool ADD = false>
 TARGET static void multiply_rows(
     const float *rows, int count, std::ptrdiff_t stride, const float *weights, std::ptrdiff_t pitch,
     const float *biases, float *out, std::ptrdiff_t width
 ) {
     Vec tile[ROWS][PARTS];
-    begin_sums(biases, tile);
-    for (int c = 0; c < count; c++, weights += pitch) {
+    begin_sums<ROWS, PARTS, ADD>(biases, out, width, tile);
+    Rows<ROWS, float> row(rows, stride);
+    for (int c = 0; c < count; c++, weights += pitch, row.advance()) {
         Vec weight[PARTS];
         UNROLL
         for (int part = 0; part < PARTS; part++) weight[part] = load(weights + part * LANES);
         UNROLL
         for (int i = 0; i < ROWS; i++) {
-            const Vec value = splat(rows[i * stride + c]);
+            const Vec value = splat(*row[i]);
             UNROLL
             for (int part = 0; part < PARTS; part++) tile[i][part] += value * weight[part];
         }

@@ -17,6 +17,7 @@
 #endif
 
 #define INLINE TARGET static inline __attribute__((always_inline))
+#define INLINE_MEMBER TARGET inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 

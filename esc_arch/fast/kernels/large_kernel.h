@@ -7,7 +7,7 @@
 //
 // Channels are filled up by zeros to a multiple of 16.
 
-constexpr int KERNEL_TILE = 32;  // pixels that a tile is wide, at most
+constexpr int KERNEL_TILE = 64;  // pixels that a tile is wide, at most
 constexpr int NARROWEST_TILE = 16;  // at least
 
 // Rows of a product whose results have so many vectors, such that all fit into registers.
@@ -93,6 +93,20 @@ TARGET static void fold(const KernelPlan &plan, const float *x, const Tile &tile
     }
 }
 
+// Writes a pixel, of PARTS vectors or of any number if that is 0, and the sums of those at the same distance on both sides.
+template <int PARTS>
+INLINE void add_mirrored(const float *centre, int taps, int width, Factor *to) {
+    const int size = PARTS ? PARTS * LANES : width;
+    const float *left = centre, *right = centre;
+    UNROLL
+    for (int c = 0; c < size; c += LANES) store_factors(to + factors(c), load(centre + c));
+    for (int tap = 1; tap < taps; tap++) {
+        to += factors(size), left -= size, right += size;
+        UNROLL
+        for (int c = 0; c < size; c += LANES) store_factors(to + factors(c), load(left + c) + load(right + c));
+    }
+}
+
 // Convolves a row of one frequency with its kernel (taps, width, width) along the row.
 template <int PARTS>
 TARGET static void convolve_frequency(
@@ -104,11 +118,10 @@ TARGET static void convolve_frequency(
         const int at = begin + ROWS <= columns ? begin : columns - ROWS;
         for (int i = 0; i < ROWS; i++) {
             const float *centre = row + (at + i + plan.radius) * width;
-            Factor *to = sums + i * count;
-            for (int c = 0; c < width; c += LANES) store_factors(to + factors(c), load(centre + c));
-            for (int at = width, tap = 1; tap < taps; tap++) {
-                for (int c = 0; c < width; c += LANES, at += LANES)
-                    store_factors(to + factors(at), load(centre - tap * width + c) + load(centre + tap * width + c));
+            if (width == PARTS * LANES) {
+                add_mirrored<PARTS>(centre, taps, width, sums + i * count);
+            } else {
+                add_mirrored<0>(centre, taps, width, sums + i * count);
             }
         }
         for (int c = 0; c < width; c += PARTS * LANES)
@@ -146,6 +159,10 @@ TARGET static void finish_row(
             }
             UNROLL
             for (int i = 0; i < PIXELS; i++) store(buffer + i * width + c, total[i]);
+        }
+        if (at == begin) {
+            plan.detour.add(buffer, width, results, products, out + std::ptrdiff_t(at) * results);
+            continue;
         }
         plan.detour(buffer, width, products);
         const int done = begin - at;  // these overlap those before

@@ -28,14 +28,15 @@ struct Product {
         for (int i = 0; i < groups.width(); i++) memory[i] = biases && i < results ? biases[i] : 0.f;
     }
 
-    // Multiplies PIXELS pixels, `stride` floats apart, into rows of groups.width() floats.
+    // Multiplies PIXELS pixels, `stride` floats apart, into rows of groups.width() floats, or adds to them.
+    template <bool ADD = false>
     TARGET void operator()(const float *pixels, int stride, float *out) const {
         typedef void Multiply(
             const Factor *, int, std::ptrdiff_t, const Factor *, std::ptrdiff_t, const float *, float *, std::ptrdiff_t
         );
         static constexpr Multiply *MULTIPLY[] = {
-            multiply_rows<PIXELS, 1>, multiply_rows<PIXELS, 2>, multiply_rows<PIXELS, 3>,
-            multiply_rows<PIXELS, 4>, multiply_rows<PIXELS, 5>,
+            multiply_rows<PIXELS, 1, ADD>, multiply_rows<PIXELS, 2, ADD>, multiply_rows<PIXELS, 3, ADD>,
+            multiply_rows<PIXELS, 4, ADD>, multiply_rows<PIXELS, 5, ADD>,
         };
         const int part = groups.parts * LANES, width = groups.width(), count = factors(channels);
         const Factors left(pixels, stride, channels);
@@ -44,5 +45,12 @@ struct Product {
             const Factor *weights = reinterpret_cast<const Factor *>(packed) + std::ptrdiff_t(at) * count;
             MULTIPLY[groups.parts - 1](left.rows, count, left.stride, weights, part, biases + at, out + at, width);
         }
+    }
+
+    // Adds the products of PIXELS pixels to rows of so many results; `rows` is memory for PIXELS rows of groups.width().
+    TARGET void add(const float *pixels, int stride, int results, float *rows, float *out) const {
+        if (groups.width() == results) return operator()<true>(pixels, stride, out);
+        operator()(pixels, stride, rows);
+        add_rows(rows, groups.width(), PIXELS, results, out);
     }
 };

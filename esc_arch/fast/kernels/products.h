@@ -52,20 +52,27 @@ static void products(const Projection &projection, const Pixels &pixels, float *
     memory += Norm::size(channels);
     const int width = product.groups.width(), size = block_of_products(channels, results);
     // whole blocks need not be copied
-    const bool direct_in = !norm.packed && !pixels.x_bf16, direct_out = width == results && !pixels.out_bf16 && !pixels.add;
-    const auto out = [&](std::ptrdiff_t first) { return static_cast<float *>(pixels.out) + first * results; };
+    const bool direct_in = !norm.packed && !pixels.x_bf16, direct_out = width == results && !pixels.out_bf16;
 #pragma omp parallel for schedule(static) num_threads(pixels.threads)
     for (std::ptrdiff_t block = 0; block < (pixels.count + PIXELS - 1) / PIXELS; block++) {
         const std::ptrdiff_t first = block * PIXELS;
         const int count = pixels.count - first < PIXELS ? pixels.count - first : PIXELS;
         float *rows = memory + std::ptrdiff_t(omp_get_thread_num()) * size, *mapped = rows + PIXELS * stride;
-        if (count == PIXELS && direct_in) {
-            product(static_cast<const float *>(pixels.x) + first * channels, channels, direct_out ? out(first) : mapped);
-        } else {
+        const float *from = static_cast<const float *>(pixels.x) + first * channels;
+        int apart = channels;
+        if (!direct_in || count < PIXELS) {
             take_pixels(pixels, first, count, channels, rows);
             for (int i = 0; i < count; i++) norm(rows + i * stride);
-            product(rows, stride, count == PIXELS && direct_out ? out(first) : mapped);
+            from = rows, apart = stride;
         }
-        if (count < PIXELS || !direct_out) hand_out(pixels, mapped, width, first, count, results);
+        float *to = static_cast<float *>(pixels.out) + first * results;
+        if (!direct_out || count < PIXELS) {
+            product(from, apart, mapped);
+            hand_out(pixels, mapped, width, first, count, results);
+        } else if (pixels.add) {
+            product.operator()<true>(from, apart, to);
+        } else {
+            product(from, apart, to);
+        }
     }
 }
