@@ -14,7 +14,7 @@ from running import train_here
 from torch import nn
 
 import esc_arch
-from esc_arch.archs import ELAN, ESC, ESCRIB, HiT_SIR, MambaIR
+from esc_arch.archs import ELAN, ESC, ESCRIB, ESCAblation, HiT_SIR, MambaIR
 from esc_arch.checks.checkpoints import check_pretrained, load_exactly
 from esc_arch.weights import convert, read_weights, write_weights
 from esc_arch.weights.files import read_recorded
@@ -143,6 +143,13 @@ def test_other_arguments_than_those_of_the_training_are_told(
         with pytest.warns(UserWarning, match="was trained with"):
             load_exactly(other, file, None, "x.yml")
     assert check_pretrained({"pretrain_network_g": file}, "network_g", network) == []
+
+
+def test_another_network_with_the_same_weights_is_told(tmp_path: Path) -> None:
+    network, file = ESC(**TINY), str(tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, file)
+    (note,) = check_pretrained({"pretrain_network_g": file}, "network_g", ESCAblation(**TINY))
+    assert note.endswith("w.pth was trained with network ESC and not ESCAblation.")
 
 
 def test_another_scale_is_told_as_such(tmp_path: Path) -> None:

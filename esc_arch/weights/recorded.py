@@ -47,7 +47,7 @@ def recorded_in(content: Any) -> dict[str, Any]:
 
 
 def differing(recorded: Mapping[str, Any], network: nn.Module) -> list[str]:
-    """Tell which arguments a checkpoint was trained with differ from those of a network of the same class.
+    """Tell in what the network that a checkpoint was trained with differs from another one that its weights fit.
 
     Args:
         recorded: by `recorded_in`.
@@ -57,8 +57,10 @@ def differing(recorded: Mapping[str, Any], network: nn.Module) -> list[str]:
         "name VALUE and not VALUE" for each that changes results.
     """
     own = recorded_in({RECORD: record_of(network)})
-    if not own or recorded.get(NETWORK) != own[NETWORK]:
+    if not own or NETWORK not in recorded:
         return []
+    if recorded[NETWORK] != own[NETWORK]:  # ESC and ESCAblation may have the same weights
+        return [f"{NETWORK} {recorded[NETWORK]} and not {own[NETWORK]}"]
     return [
         f"{name} {recorded[name]} and not {value}"
         for name, value in own.items()
