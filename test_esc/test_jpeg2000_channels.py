@@ -121,6 +121,19 @@ def test_colours_of_profiles() -> None:
         np.testing.assert_array_equal(read(jp2(code_stream(pixels), b"\2\0\0" + cmyk)), expected)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("signed", [(0, 1, 2), (1, 2)])
+def test_samples_with_a_sign(dtype: str, signed: tuple[int, ...]) -> None:
+    """Zero is the middle of the range: the same stream with signs stands for numbers that are less by half of it."""
+    whole = np.iinfo(dtype).max
+    pixels = SEEN[..., :3].astype(dtype) * (whole // 255)
+    code = bytearray(code_stream(pixels))
+    for index in signed:
+        code[42 + 3 * index] |= 0x80
+    np.testing.assert_array_equal(read(bytes(code)), pixels)
+    np.testing.assert_array_equal(read(jp2(bytes(code), enumerated(16))), pixels)
+
+
 def shared_by_pixels() -> Array:
     y = np.full((5, 5), 128, np.uint8)
     y[0, 0], y[4, 4] = 90, 170

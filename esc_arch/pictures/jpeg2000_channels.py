@@ -113,3 +113,13 @@ def _edges(end: int, start: int, tile: int, first: int) -> tuple[int, ...]:
 def with_plain_space(data: bytes) -> bytes:
     """Say that brightness and colour differences are RGB, so that a decoder leaves them as they are."""
     return _ENUMERATED_SYCC.sub(lambda found: found[1] + b"\0\0\0\x10", data, count=1)
+
+
+def without_signs(data: bytes) -> bytes:
+    """Say that samples have no sign: a decoder then puts the middle of their range where it belongs (section G.1)."""
+    known = bytearray(data)
+    start = data.find(CODE_STREAM) + len(CODE_STREAM)
+    (components,) = struct.unpack_from(">H", data, start + 36)
+    for index in range(components):
+        known[start + 38 + 3 * index] &= 0x7F
+    return bytes(known)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from esc_arch.common.errors import UserError
-from esc_arch.pictures.jpeg2000_channels import SYCC, Channels, with_plain_space
+from esc_arch.pictures.jpeg2000_channels import SYCC, Channels, with_plain_space, without_signs
 from esc_arch.pictures.modes import plain_pixels
 from esc_arch.pictures.opencv import decode_deep
 from esc_arch.pictures.picture import Pixels
@@ -56,6 +56,7 @@ def pixels_of_jpeg2000(
 
 def _decode(file: str, data: bytes, bits: int, channels: Channels) -> Pixels:
     """Decode by OpenCV, or what that does not take by imagecodecs; (H, W, 1 to 4), colours in their order."""
+    data = without_signs(data)
     if channels.space == SYCC and not channels.lie_between:
         with suppress(ValueError):  # OpenCV has other colours for these numbers
             return rgb_of_ycbcr(file, decode_deep(with_plain_space(data)), bits)
