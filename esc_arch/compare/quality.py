@@ -17,6 +17,8 @@ from esc_arch.common.errors import UserError
 from esc_arch.compare.job import Job
 from esc_arch.compare.kept_images import keeping
 from esc_arch.compare.options import Row
+from esc_arch.weights.files import read_recorded
+from esc_arch.weights.recorded import differing
 
 Options = dict[str, Any]
 
@@ -31,7 +33,8 @@ def score(job: Job, name: str) -> dict[str, Any]:
 
     Returns:
         `psnr` in dB and `ssim`, both of the Y channel, and the further metrics of the row, averaged over the images,
-        and their number `images`. Where there is no GT, what needs none.
+        and their number `images`. Where there is no GT, what needs none. `remark` where the network has other arguments
+        than it was trained with.
 
     Raises:
         UserError: the data set, the checkpoint, the model type or a metric cannot be used.
@@ -48,7 +51,7 @@ def score(job: Job, name: str) -> dict[str, Any]:
     if not metrics and not of_folders:
         raise UserError(f"{row.file}: datasets: {name} has no dataroot_gt, so there is nothing to compare with.")
     check_dataset(dataset, f"{row.file}: datasets: {name}")
-    with_weights(row)
+    remark = trained_otherwise(row, with_weights(row))
     opt = _options(job, dataset, metrics)
     if opt["model_type"] not in MODEL_REGISTRY:
         raise UserError(f"{row.file}: model_type {opt['model_type']!r} is unknown.")
@@ -72,7 +75,16 @@ def score(job: Job, name: str) -> dict[str, Any]:
             "arguments of network_g agree."
         ) from error
     single = {metric: float(value) for metric, value in model.metric_results.items()}
-    return {**single, **together, "images": len(loader)}
+    return {**single, **together, "images": len(loader), **({"remark": remark} if remark else {})}
+
+
+def trained_otherwise(row: Row, network: nn.Module) -> str:
+    """Say in what the network of a row differs from the one that its checkpoint was trained with, or nothing."""
+    if row.weights is None:
+        return ""
+    names = network.state_dict().keys()
+    others = differing(read_recorded(row.weights, entry=row.param_key, names=names)[1], network)
+    return f"trained with {', '.join(others)}" if others else ""
 
 
 def _metrics(job: Job, has_gt: bool) -> Options:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from esc_arch.common.errors import UserError
+from esc_arch.common.paths import PATHS_OF_DATA
+
+LOCK = "lock.mdb"  # of an LMDB, which reading changes
 
 
 class Record:
@@ -66,6 +70,30 @@ class Record:
 def key_of(*parts: Any) -> str:
     """Condense all that a result depends on into a short key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def state_of(dataset: Mapping[str, Any]) -> str:
+    """Condense which files the paths of a data set lead to, how large they are and when they were changed.
+
+    Args:
+        dataset: a section of `datasets`.
+    """
+    roots = [dataset.get(key) or [] for key in PATHS_OF_DATA]
+    paths = [path for root in roots for path in ([root] if isinstance(root, str) else root)]
+    return key_of([_state(path) for path in paths])
+
+
+def _state(path: str) -> list[Any]:
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    found = []
+    for file in sorted(files) or [path]:
+        try:
+            state = os.stat(file)
+        except OSError:  # what is not there is told when it is scored
+            continue
+        if os.path.basename(file) != LOCK:
+            found.append([os.path.relpath(file, path), state.st_size, state.st_mtime_ns])
+    return found
 
 
 def digest(file: str | None) -> str | None:

@@ -17,7 +17,7 @@ from esc_arch.compare.job import Job, Protocol
 from esc_arch.compare.measure import work
 from esc_arch.compare.options import TIMED, Row
 from esc_arch.compare.pictures import FOLDER, Album, sweep
-from esc_arch.compare.record import Record, digest, key_of
+from esc_arch.compare.record import Record, digest, key_of, state_of
 from esc_arch.compare.runtimes import FOLDER as GRAPHS
 from esc_arch.compare.runtimes import circumstances
 
@@ -58,9 +58,9 @@ class Plan:
         protocol = self.protocol
         if task == "speed":
             return key_of(common, self.sizes[row.scale], vars(protocol), row.dtype, *circumstances(row))
-        rest = {key: row.content.get(key) for key in ("model_type", "val", "path")}
-        weights = row.param_key, digest(row.weights)
-        return key_of(common, row.sets[task], rest, *weights, protocol.device, row.dtype, row.metrics)
+        rest = {key: row.content.get(key) for key in ("model_type", "val", "path", "tile")}
+        data, weights = (row.sets[task], state_of(row.sets[task])), (row.param_key, digest(row.weights))
+        return key_of(common, *data, rest, *weights, protocol.device, row.dtype, row.metrics)
 
     def album(self, row: Row, name: str) -> Album:
         """Return what keeps the result pictures of a data set, under the key of its scores."""

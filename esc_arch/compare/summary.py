@@ -132,5 +132,8 @@ def _line(plan: Plan, record: Record, row: Any) -> Line:
         line["remark"] = "; ".join(part for part in (padded, line["remark"]) if part)
     if row.is_scored:
         scores = {name: record.get(plan.key(row, name), 0) for name in row.sets if name not in row.problems}
-        line["quality"] = {name: values for name, values in scores.items() if values is not None}
+        scores = {name: dict(values) for name, values in scores.items() if values is not None}
+        told = dict.fromkeys(values.pop("remark", "") for values in scores.values())
+        line["remark"] = "; ".join(part for part in (line["remark"], *told) if part)
+        line["quality"] = scores
     return line
