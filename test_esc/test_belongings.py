@@ -14,14 +14,14 @@ import pytest
 import tifffile
 from odd_belongings import HOLDS, IPTC, SRGB, XMP, exif, facts
 from odd_pictures import chunk, saved
-from PIL import Image, ImageCms, IptcImagePlugin, PngImagePlugin
+from PIL import Image, ImageCms, IptcImagePlugin, PngImagePlugin, features
 
 from esc_arch.common.errors import UserError
 from esc_arch.pictures.metadata import clean_xmp, load_exif
 from esc_arch.pictures.picture import Picture, Resolution
 from esc_arch.pictures.profiles import fit_profile
 from esc_arch.pictures.reading import read_picture
-from esc_arch.pictures.writing import check_target, write_picture
+from esc_arch.pictures.writing import check_target, without_metadata, write_picture
 
 LIMIT = 10**6
 TEXT = b"parameters\0a cat, 20 steps"
@@ -359,6 +359,25 @@ def test_colours_that_only_png_can_tell(chunks: list[tuple[bytes, bytes]], told:
             check_target("b.jpg", picture, 1)
     else:
         check_target("b.jpg", picture, 1)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_says_what_cicp_does(tmp_path: Path) -> None:
+    """Wide colours of an AVIF stay what they are, also those that come from a PNG."""
+    wide = (b"cICP", bytes((12, 13, 0, 1)))  # Display P3
+    (tmp_path / "a.png").write_bytes(png_with(wide))
+    picture = read_picture(str(tmp_path / "a.png"), LIMIT)
+    check_target("b.avif", picture, 1)
+    write_picture(str(tmp_path / "b.avif"), picture)
+    again = read_picture(str(tmp_path / "b.avif"), LIMIT)
+    assert again.chunks == (wide,)
+    check_target("c.avif", again, 1)
+    write_picture(str(tmp_path / "c.avif"), without_metadata(again))
+    assert read_picture(str(tmp_path / "c.avif"), LIMIT).chunks == (wide,)
+    for other in ((b"cICP", bytes((12, 13, 0, 0))), (b"gAMA", struct.pack(">I", 100_000))):  # a narrow range; no codes
+        (tmp_path / "d.png").write_bytes(png_with(other))
+        with pytest.raises(UserError, match="an AVIF cannot say what the colours"):
+            check_target("b.avif", read_picture(str(tmp_path / "d.png"), LIMIT), 1)
 
 
 def test_the_profile_within_a_bmp(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from esc_arch.pictures.alpha import fill_hidden, is_hidden
 from esc_arch.pictures.metadata import PHOTOSHOP, resources_of_iptc, with_resolution
+from esc_arch.pictures.modern import nclx_of, with_nclx
 from esc_arch.pictures.picture import INCH, Picture, Pixels, Resolution
 from esc_arch.pictures.png import write_png
 from esc_arch.pictures.profiles import fit_colours, pixels_to_srgb
@@ -134,4 +135,7 @@ def _write_modern(stream: BinaryIO, picture: Picture, image_format: str, quality
     image = _image(pixels)
     if image.mode == "LA":
         image = image.convert("RGBA")
-    image.save(stream, image_format, **options)
+    encoded = io.BytesIO()
+    image.save(encoded, image_format, **options)
+    nclx = nclx_of(picture) if image_format == "AVIF" else None
+    stream.write(with_nclx(encoded.getvalue(), nclx) if nclx else encoded.getbuffer())

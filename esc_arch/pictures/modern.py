@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from esc_arch.pictures.items import Property
-from esc_arch.pictures.picture import Pixels
+from esc_arch.pictures.picture import Picture, Pixels
 from esc_arch.pictures.ranges import divide_by_alpha, stretch_whole
 
+_OF_WHOLE_RGB = b"\0\1"  # the rest of cICP: no matrix, the whole range
+_NCLX = b"colrnclx"
 _UNSPECIFIED = 2  # of primaries and transfer functions (ITU-T H.273)
 
 
@@ -35,7 +37,23 @@ def meant_colours(properties: Sequence[Property]) -> bytes | None:
     primaries, transfer = struct.unpack_from(">HH", said)
     if _UNSPECIFIED in (primaries, transfer) or not (0 < primaries < 256 and 0 < transfer < 256):
         return None
-    return bytes((primaries, transfer, 0, 1))
+    return bytes((primaries, transfer)) + _OF_WHOLE_RGB
+
+
+def nclx_of(picture: Picture) -> bytes | None:
+    """Return primaries and transfer function as a `colr` box of AVIF has them, where a cICP chunk alone says them."""
+    said = dict(picture.chunks).get(b"cICP", b"")
+    return struct.pack(">HH", *said[:2]) if said[2:] == _OF_WHOLE_RGB and not picture.profile else None
+
+
+def with_nclx(encoded: bytes, nclx: bytes) -> bytes:
+    """Say in an AVIF how its colours are meant, which its encoder takes for sRGB.
+
+    Raises:
+        ValueError: it has no place for that.
+    """
+    start = encoded.index(_NCLX) + len(_NCLX)
+    return encoded[:start] + nclx + encoded[start + len(nclx) :]
 
 
 def _first(properties: Sequence[Property], name: bytes, begin: bytes = b"") -> bytes:

@@ -10,6 +10,7 @@ from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import cannot_write, replacing
 from esc_arch.pictures.encoding import QUALITY, encode, without_opaque_alpha
 from esc_arch.pictures.formats import FORMATS, WRITTEN, format_of
+from esc_arch.pictures.modern import nclx_of
 from esc_arch.pictures.picture import Picture
 from esc_arch.pictures.png import colour_chunks, has_colours_of_its_own
 
@@ -68,7 +69,9 @@ def check_format(name: str, image_format: str, picture: Picture, sides: tuple[in
         problem = "cannot hold 16 bits per channel"
     elif without_opaque_alpha(picture.pixels).shape[2] in (2, 4) and image_format == "JPEG":
         problem = "cannot hold transparency"
-    elif image_format != "PNG" and has_colours_of_its_own(picture):
+    elif (
+        image_format != "PNG" and has_colours_of_its_own(picture) and not (image_format == "AVIF" and nclx_of(picture))
+    ):
         problem = "cannot say what the colours of this picture mean (as PNG does by gAMA, cHRM, cICP)"
     if problem:
         article = "an" if image_format[0] in "AEIO" else "a"
