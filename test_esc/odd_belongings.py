@@ -338,8 +338,15 @@ def found_in(file: str) -> dict[str, Any]:
         found["resolution"] = info.get("dpi") or _resolution_of(tags)
         records = IptcImagePlugin.getiptcinfo(image) or {}
         found |= {"iptc": IPTC if records == {(2, 105): b"headline", (2, 25): b"sea"} else records or b""}
-        found |= {"comment": info.get("comment", b""), "chunks": ()}
+        found |= {"comment": info.get("comment", b""), "chunks": _codes_of_avif(data)}
     return found | (_found_in_png(data) if found["format"] == "PNG" else {})
+
+
+def _codes_of_avif(data: bytes) -> Chunks:
+    """What an AVIF says of its colours, as the chunk of PNG that says the same; none for sRGB and nothing."""
+    start = data.find(b"colrnclx")
+    codes = data[start + 9 : start + 12 : 2] if start > 0 else b""
+    return ((b"cICP", codes + b"\0\1"),) if codes not in (b"", b"\1\x0d", b"\2\2") else ()
 
 
 def _resolution_of(tags: Image.Exif) -> tuple[float, float] | None:
