@@ -395,6 +395,45 @@ def test_other_containers_and_codecs_are_read(tmp_path: Path, codec: str, layout
         assert abs(grey - expected) <= 3
 
 
+def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the decoder does not show it: alpha of VP9 is a stream within the stream."""
+    for name, codec, layout, stated in (
+        ("alpha.webm", "libvpx-vp9", "yuva420p", {}),
+        ("eyes.mkv", "libx264", "yuv420p", {"stereo_mode": "left_right"}),
+        ("plain.mkv", "libx264", "yuv420p", {"stereo_mode": "mono"}),
+    ):
+        with av.open(str(tmp_path / name), "w") as output:
+            video = output.add_stream(codec, rate=25)
+            video.height, video.width, video.pix_fmt = *SIDES, layout
+            video.metadata.update(stated)
+            for number in range(3):
+                frame = av.VideoFrame.from_ndarray(np.full((*SIDES, 4), 40 * number, np.uint8), format="rgba")
+                output.mux(video.encode(frame.reformat(format=layout)))
+            output.mux(video.encode(None))
+        assert not enlarge(tmp_path / name, tmp_path / f"larger-{name}").failed
+    told = [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines() if line.startswith("Note")]
+    assert [Path(line.partition(": ")[0]).name for line in told] == ["alpha.webm", "eyes.mkv"]
+    assert told[0].endswith("its transparency is left out")
+    assert told[1].endswith("left out: that its frames hold pictures for both eyes")
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({}, []),
+        ({"SEI_UNREGISTERED": b"x264", "DISPLAYMATRIX": b"", "STEREO3D": bytes(16)}, []),
+        ({"CONTENT_LIGHT_LEVEL": b"", "MASTERING_DISPLAY_METADATA": b""}, ["mastering display"]),
+        ({"DOVI_METADATA": b"", "DOVI_RPU_BUFFER": b""}, ["Dolby Vision"]),
+        ({"A53_CC": b"", "DYNAMIC_HDR_PLUS": b""}, ["HDR10+", "captions"]),
+        ({"SPHERICAL": b"", "STEREO3D": b"\2" + bytes(15)}, ["all around", "both eyes"]),
+    ],
+)
+def test_what_frames_state_is_put_into_words(stated: dict[str, bytes], words: list[str]) -> None:
+    found = clips.not_carried(stated)
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
+
+
 def test_frames_are_not_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.mp4"
     make(source, EVEN, sound=False)

@@ -22,7 +22,18 @@ SUFFIXES = (
 )
 PICTURE = "_pipe"  # ends the names that FFmpeg gives to formats of single pictures
 WITHOUT_A_RATE = Fraction(25)  # frames a second, where nothing is stated
-HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
+NOT_CARRIED = {  # what frames state beside their pixels, by PyAV's names
+    "what it states of its mastering display and light": (
+        "MASTERING_DISPLAY_METADATA",
+        "CONTENT_LIGHT_LEVEL",
+    ),
+    "what it states for Dolby Vision": ("DOVI_RPU_BUFFER", "DOVI_METADATA"),
+    "what it states for HDR10+ or HDR Vivid": ("DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID"),
+    "captions within its frames": ("A53_CC",),
+    "that it is a view all around": ("SPHERICAL",),
+    "that its frames hold pictures for both eyes": ("STEREO3D",),
+    "its colour profile": ("ICC_PROFILE",),
+}
 MICROSECONDS = 1_000_000
 STATED = {"mp4", "matroska"}  # containers of which the head states how long all is
 LACKING = Fraction(1, 2)  # seconds that may lack, where streams are rounded
@@ -129,7 +140,8 @@ class Clip:
                 notes.append("it is turned by an angle other than a right one, which is not applied")
             if first.interlaced_frame:
                 notes.append("it is interlaced: two fields are enlarged as one picture; deinterlace it before")
-            if any(component.is_alpha for component in first.format.components):
+            has_alpha = any(component.is_alpha for component in first.format.components)
+            if has_alpha or stream.metadata.get("alpha_mode") == "1":  # of VP8 and VP9, which is not decoded
                 notes.append("its transparency is left out")
             try:
                 colours = Colours.of(first, stream.codec_context.codec.name)
@@ -138,8 +150,8 @@ class Clip:
             sides, aspect = (first.height, first.width), stream.sample_aspect_ratio or None
             if turn[0] == 0:
                 sides, aspect = (first.width, first.height), aspect and 1 / aspect
-            if HDR & {data.type.name for data in first.side_data}:
-                notes.append("what it states of the mastering display and of light levels is left out")
+            if lost := not_carried({data.type.name: bytes(data) for data in first.side_data}):
+                notes.append(f"left out: {', '.join(lost)}")
             return cls(file, times, colours, first.format.name, sides, aspect, turn, notes, cut=cut)
 
     def shots(self, behind: int = 0) -> Iterator[Shot]:
@@ -166,6 +178,17 @@ class Clip:
                         f"pixels, and the first one {self.sides[1]} x {self.sides[0]}; cut the video there."
                     )
                 yield Shot(start, pixels)
+
+
+def not_carried(stated: dict[str, bytes]) -> list[str]:
+    """Say in words what frames state beside their pixels and the result does not.
+
+    Args:
+        stated: the data, by PyAV's names.
+    """
+    flat = not any(stated.get("STEREO3D", b"")[:4])  # the kind of packing
+    found = stated.keys() - ({"STEREO3D"} if flat else set())
+    return [words for words, names in NOT_CARRIED.items() if found & set(names)]
 
 
 @contextmanager
