@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -63,7 +63,10 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 class Repository(SimpleHTTPRequestHandler):
     """Answers as the Hub does for one public repository."""
 
+    asked: ClassVar[list[str]] = []
+
     def send_head(self) -> Any:
+        self.asked.append(self.revision())
         file = Path(self.directory, self.path.rpartition(f"/user/network/resolve/{self.revision()}/")[2])
         if "/user/network/" not in self.path or not file.is_file():
             known = "/user/network/" in self.path
@@ -192,6 +195,19 @@ def test_from_the_hub(on_the_hub: Path) -> None:
     assert same(esc_arch.load("user/network"), network)
     assert same(esc_arch.load("hf:user/network@v1"), network)
     assert load_enlarger("hf:user/network").scale == 2
+
+
+def test_the_revision_of_a_name_counts(on_the_hub: Path) -> None:
+    """Else the main branch would be taken, and nobody would notice."""
+    small_esc().save_pretrained(on_the_hub)
+    for name, revision in (("user/network@v7", None), ("hf:user/network@v7", "v7"), ("user/network", "v7")):
+        Repository.asked.clear()
+        esc_arch.ESC.from_pretrained(name, revision=revision, force_download=True)
+        assert set(Repository.asked) == {"v7"}
+    with pytest.raises(UserError, match="the revision is given as v8, too"):
+        esc_arch.ESC.from_pretrained("user/network@v7", revision="v8")
+    with pytest.raises(UserError, match=r"is a file of a repository; esc_arch\.load reads it"):
+        esc_arch.ESC.from_pretrained("user/network/models/net_g.pth")
 
 
 def test_a_file_of_a_repository(on_the_hub: Path) -> None:

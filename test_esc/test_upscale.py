@@ -190,6 +190,7 @@ def test_memory_is_asked_for_before_it_is_used(
     [
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/nowhere.pth"], "nowhere.pth is neither a file nor weights"),
         (["{in}/a.png", "-o", "{in}/o", "--weights", "{in}/a.png"], "not a checkpoint"),
+        (["{in}/a.png", "-o", "{in}/o", "--weights", ""], "The name of the weights is empty"),  # of a variable, unset
         (["{in}/a.png", "-o", "{in}/o.png", "--weights", "{w}", "--format", "jpg"], "--format jpg does not go with -o"),
         (["{in}/a.png", "-o", "{in}/o", "--quality", "9", "--lossless"], "--quality and --lossless do not go together"),
         (["{in}/a.png", "-o", "{in}/o", "--quality", "9", "--format", "png"], "--quality: PNG is never lossy"),

@@ -575,6 +575,7 @@ def test_killed_it_goes_on(tmp_path: Path, short: None, capsys: pytest.CaptureFi
         (["a.mp4", "-o", "o.mkv", "--codec", "ffv1", "--crf", "3"], "--crf: ffv1 has no such quality"),
         (["a.mp4", "-o", "o.mp4", "--codec", "h265", "--size", "60x"], "libx265 takes frames of at least 64 pixels"),
         (["a.mp4", "-o", "o.mp4", "--codec", "none"], "--codec: none is no encoder"),
+        (["a.mp4", "-o", "o.mp4", "--codec", ""], "--codec: an empty name is no encoder"),
         (["a.mp4", "-o", "o.mp4", "--codec", "aac"], "--codec: aac encodes no videos"),
         (["a.mp4", "-o", "o.webm", "--codec", "h264"], "libx264 does not write yuv420p of 96 x 64 into webm"),
         (["none.mp4", "-o", "o.mp4"], "none.mp4 does not exist"),

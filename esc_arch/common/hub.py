@@ -81,8 +81,8 @@ class OnHub:
         """Make the network from a folder that `save_pretrained` wrote, or from the Hub.
 
         Args:
-            name_or_folder: a folder, or a repository as "user/name".
-            revision: branch, tag or commit of the repository; None is its main branch.
+            name_or_folder: a folder, or a repository as "user/name[@revision]".
+            revision: branch, tag or commit of the repository; None is that of the name, or its main branch.
             token: to read private repositories with; None takes the one that is stored on this machine.
             cache_dir: where downloads are kept; None is huggingface_hub's own place.
             force_download: download again what is kept there.
@@ -97,7 +97,7 @@ class OnHub:
         """
         place = os.fspath(name_or_folder)
         if not os.path.isdir(place):
-            place = repository_of(place.removeprefix(PREFIX))[0]
+            place, revision = _repository_at(place.removeprefix(PREFIX), revision)
         with _told(place):
             network = _hubbed(cast(Any, cls)).from_pretrained(
                 place,
@@ -182,6 +182,23 @@ def repository_of(name: str) -> tuple[str, str | None, str | None]:
         raise UserError(f"{name} is neither a folder nor a repository as in user/name[/file][@revision].")
     file = match["file"]
     return match["repo"], file and file[1:], match["revision"]
+
+
+def _repository_at(name: str, revision: str | None) -> tuple[str, str | None]:
+    """Read the name of a whole repository, whose revision may be given beside it.
+
+    Returns:
+        the repository and the revision.
+
+    Raises:
+        UserError: a file is named, or two revisions are.
+    """
+    repo, file, named = repository_of(name)
+    if file is not None:
+        raise UserError(f"{name} is a file of a repository; esc_arch.load reads it, or leave out /{file}.")
+    if named and revision and named != revision:
+        raise UserError(f"{name}: the revision is given as {revision}, too; leave one of them out.")
+    return repo, named or revision
 
 
 def may_be_repository(name: str) -> bool:

@@ -39,7 +39,7 @@ class Networks:
 
     def name_reaching(self, factor: float) -> str | os.PathLike[str]:
         """Return the name or the path of the weights for enlarging so many times."""
-        return self._named or bundled_of_scale(factor)
+        return bundled_of_scale(factor) if self._named is None else self._named
 
     def reaching(self, factor: float) -> Enlarger:
         """Return the network for enlarging so many times."""

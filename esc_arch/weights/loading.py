@@ -39,6 +39,8 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> str:
         UserError: it is none of these, or cannot be had.
     """
     given = os.fspath(name_or_path)
+    if not given:
+        raise UserError("The name of the weights is empty; name weights or a checkpoint, or leave it out.")
     names = bundled_names()
     if given in names:
         return str(BUNDLED / (given + SUFFIX))

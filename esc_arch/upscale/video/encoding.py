@@ -95,12 +95,12 @@ def encoding_of(clip: Clip, file: str, wanted: Sides, codec: str | None, crf: in
     """
     av = pyav()
     container = container_of(file)
-    codec = SHORT.get(codec or "", codec) or USUAL.get(container, "libx264")
+    codec = USUAL.get(container, "libx264") if codec is None else SHORT.get(codec, codec)
     try:
         encoder = av.codec.Codec(codec, "w")
     except ValueError as error:
         raise UserError(
-            f"--codec: {codec} is no encoder that PyAV has here; take one of {', '.join(SHORT)}."
+            f"--codec: {codec or 'an empty name'} is no encoder that PyAV has here; take one of {', '.join(SHORT)}."
         ) from error
     if encoder.type != "video":
         raise UserError(f"--codec: {codec} encodes no videos; take one of {', '.join(SHORT)}.")
