@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -28,6 +29,7 @@ from esc_arch.upscale.network import load_enlarger
 huggingface_hub = pytest.importorskip("huggingface_hub")
 COMMIT = "0" * 40
 PARTS = (ConvAttn, DecomposedConvAttn)
+_IS_UNKNOWN_HERE = hub._is_unknown_here
 SMALL: dict[str, Any] = {"dim": 16, "pdim": 8, "n_blocks": 1, "conv_blocks": 1, "window_size": 8, "num_heads": 2}
 
 
@@ -105,6 +107,7 @@ def on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         kwargs = {name: value for name, value in kwargs.items() if name not in ("cache_dir", "endpoint")}
         return local(*args, **kwargs)
 
+    monkeypatch.setattr(hub, "_is_unknown_here", lambda: False)  # where tests run without a network
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
     yield folder
@@ -208,6 +211,30 @@ def test_the_revision_of_a_name_counts(on_the_hub: Path) -> None:
         esc_arch.ESC.from_pretrained("user/network@v7", revision="v8")
     with pytest.raises(UserError, match=r"is a file of a repository; esc_arch\.load reads it"):
         esc_arch.ESC.from_pretrained("user/network/models/net_g.pth")
+
+
+def test_without_a_network_what_is_kept_is_taken_at_once(
+    on_the_hub: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = small_esc()
+    network.save_pretrained(on_the_hub)
+    esc_arch.ESC.from_pretrained("user/network")
+    monkeypatch.setattr(hub, "_is_unknown_here", _IS_UNKNOWN_HERE)
+
+    def fail(*_: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    Repository.asked.clear()
+    assert same(esc_arch.ESC.from_pretrained("user/network"), network)
+    assert same(esc_arch.load("hf:user/network"), network)
+    for load in (esc_arch.ESC.from_pretrained, esc_arch.load):
+        with pytest.raises(UserError, match="user/other is not on this machine, and the Hugging Face Hub cannot be"):
+            load("user/other")
+    assert not Repository.asked
+    assert not caplog.records
 
 
 def test_a_file_of_a_repository(on_the_hub: Path) -> None:

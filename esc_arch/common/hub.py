@@ -11,7 +11,10 @@ import json
 import os
 import posixpath
 import re
+import socket
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -105,7 +108,7 @@ class OnHub:
                 token=token,
                 cache_dir=cache_dir,
                 force_download=force_download,
-                local_files_only=local_files_only,
+                local_files_only=local_files_only or _is_unknown_here(),
                 **known,
             )
         network.__class__ = cls
@@ -222,7 +225,7 @@ def download(name: str) -> str:
     """
     hub = _huggingface_hub()
     repo, file, revision = repository_of(name)
-    fetch = functools.partial(hub.hf_hub_download, repo, revision=revision)
+    fetch = functools.partial(hub.hf_hub_download, repo, revision=revision, local_files_only=_is_unknown_here())
     with _told(repo):
         if file is not None:
             weights = str(fetch(file))
@@ -313,6 +316,20 @@ def _hubbed(network: type[Any]) -> type[Any]:
     return Hubbed
 
 
+def _is_unknown_here() -> bool:
+    """Tell whether the Hub's address cannot even be looked up, as without a network.
+
+    huggingface_hub would ask again and again for half a minute, and for each file, before it takes what it keeps.
+    """
+    if urllib.request.getproxies():  # which look it up themselves
+        return False
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(_huggingface_hub().constants.ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _told(place: str) -> Any:
     """Put into one sentence what huggingface_hub, safetensors and torch say when something cannot be had."""
@@ -342,6 +359,7 @@ def _told(place: str) -> Any:
 def _huggingface_hub() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
         raise UserError("The Hugging Face Hub needs an extra: pip install 'esc_arch[hub]'.") from error
