@@ -16,7 +16,7 @@ from conftest import randomise
 
 from esc_arch.archs import ESCRIB
 from esc_arch.compare.record import state_of
-from esc_arch.weights.recorded import RECORD, record_of
+from esc_arch.weights.recorded import entry_of, record_of
 
 Options = dict[str, Any]
 SCORES = ["--scores-only", "--device", "cpu", "--output", "out", "--pictures", "0"]
@@ -28,7 +28,7 @@ def of_rib(options: Options, tiny_data: Path, folder: Path) -> Options:
     """A test of a network whose window no weight tells, on a copy of the data."""
     shutil.copytree(tiny_data / "val", folder / "val")
     network = randomise(ESCRIB(**RIB, window_size=16))
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, folder / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, folder / "w.pth")
     section = {
         **options["datasets"]["test_1"],
         "dataroot_gt": str(folder / "val/HR"),

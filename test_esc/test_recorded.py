@@ -18,7 +18,7 @@ from esc_arch.archs import ELAN, ESC, ESCRIB, ESCAblation, HiT_SIR, MambaIR
 from esc_arch.checks.checkpoints import check_pretrained, load_exactly
 from esc_arch.weights import convert, read_weights, write_weights
 from esc_arch.weights.files import read_recorded
-from esc_arch.weights.recorded import RECORD, record_of
+from esc_arch.weights.recorded import RECORD, entry_of, record_of
 
 Options = dict[str, Any]
 SMALL = {"dim": 16, "pdim": 4, "n_blocks": 1, "conv_blocks": 1, "num_heads": 2}
@@ -42,7 +42,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     """A network and a checkpoint of it."""
     kind, arguments = UNTOLD[request.param]
     network = randomise(kind(**arguments)).eval()
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, tmp_path / "w.pth")
     return network, tmp_path / "w.pth"
 
 
@@ -88,7 +88,7 @@ def test_every_tool_reads_it(made: Made, tmp_path: Path) -> None:
 def test_what_is_known_goes_before(tmp_path: Path) -> None:
     kind, arguments = UNTOLD["window"]
     network = kind(**arguments)
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, tmp_path / "w.pth")
     assert esc_arch.load(tmp_path / "w.pth").window_size == 16
     assert esc_arch.load(tmp_path / "w.pth", window=8).window_size == 8
     assert esc_arch.load(tmp_path / "w.pth", window_size=8).window_size == 8
@@ -96,7 +96,7 @@ def test_what_is_known_goes_before(tmp_path: Path) -> None:
 
 def test_a_backend_belongs_to_a_machine(tmp_path: Path) -> None:
     network = ESC(**TINY, attn_type="Flex")
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, tmp_path / "w.pth")
     assert esc_arch.load(tmp_path / "w.pth").hub_arguments["attn_type"] == "auto"
 
 
@@ -110,8 +110,21 @@ WRONG = [
 @pytest.mark.parametrize("record", range(len(WRONG)))
 def test_a_record_that_is_not_of_the_weights_is_left_aside(tmp_path: Path, record: int) -> None:
     network = randomise(ESC(**TINY)).eval()
-    torch.save({"params": network.state_dict(), RECORD: WRONG[record]}, tmp_path / "w.pth")
-    assert same(esc_arch.load(tmp_path / "w.pth"), network)
+    wrong = WRONG[record]
+    entries = [wrong, {"arguments": wrong}, *([entry_of(wrong)[RECORD]] if isinstance(wrong, str) and wrong else [])]
+    for entry in entries:
+        torch.save({"params": network.state_dict(), RECORD: entry}, tmp_path / "w.pth")
+        assert same(esc_arch.load(tmp_path / "w.pth"), network)
+
+
+def test_the_entry_goes_through_what_checkpoints_go_through(made: Made, tmp_path: Path) -> None:
+    """Every entry is a dictionary of tensors, so that loops over them need not know this one."""
+    network, file = made
+    content = torch.load(file, weights_only=True)
+    halved = {key: {name: tensor.half() for name, tensor in entry.items()} for key, entry in content.items()}
+    torch.save(halved, tmp_path / "half.pth")
+    network.load_state_dict(halved["params"])
+    assert same(esc_arch.load(tmp_path / "half.pth"), network)
 
 
 def test_networks_of_others_have_none() -> None:
@@ -135,7 +148,9 @@ def test_other_arguments_than_those_of_the_training_are_told(
 ) -> None:
     """Of a test they change the figures in silence, and of a training the start."""
     kind, arguments = UNTOLD[case]
-    torch.save({"params": (network := kind(**arguments)).state_dict(), RECORD: record_of(network)}, tmp_path / "w.pth")
+    torch.save(
+        {"params": (network := kind(**arguments)).state_dict(), **entry_of(record_of(network))}, tmp_path / "w.pth"
+    )
     file, other = str(tmp_path / "w.pth"), kind(**{**arguments, **changed})
     notes = check_pretrained({"pretrain_network_g": file}, "network_g", other)
     assert [note.partition(" was trained with ")[2][: len(told)] for note in notes] == [told] * bool(told)
@@ -147,14 +162,14 @@ def test_other_arguments_than_those_of_the_training_are_told(
 
 def test_another_network_with_the_same_weights_is_told(tmp_path: Path) -> None:
     network, file = ESC(**TINY), str(tmp_path / "w.pth")
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, file)
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, file)
     (note,) = check_pretrained({"pretrain_network_g": file}, "network_g", ESCAblation(**TINY))
     assert note.endswith("w.pth was trained with network ESC and not ESCAblation.")
 
 
 def test_another_scale_is_told_as_such(tmp_path: Path) -> None:
     network = ESC(**TINY)
-    torch.save({"params": network.state_dict(), RECORD: record_of(network)}, tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, tmp_path / "w.pth")
     path = {"pretrain_network_g": str(tmp_path / "w.pth")}
     (note,) = check_pretrained(path, "network_g", ESC(**TINY, upscaling_factor=4))
     assert "is of another scale" in note

@@ -14,7 +14,7 @@ from esc_arch.weights.reading.choosing import choose
 from esc_arch.weights.reading.content import read_content
 from esc_arch.weights.reading.reparametrised import merged
 from esc_arch.weights.reading.tensors import plain
-from esc_arch.weights.recorded import RECORD, recorded_in
+from esc_arch.weights.recorded import RECORD, entry_of, recorded_in, text_in
 
 Weights = dict[str, torch.Tensor]
 
@@ -64,13 +64,16 @@ def read_recorded(
     return _chosen(file, content, entry, names)[0], recorded_in(content)
 
 
-def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
+def write_weights(
+    file: str, weights: Weights, metadata: Mapping[str, str] | None = None, record: str | None = None
+) -> None:
     """Write weights, under a temporary name first, so that no half a file remains.
 
     Args:
         file: `.safetensors`, or `.pth`, which gets BasicSR's entry `params`.
         weights: names and tensors.
-        metadata: remarks, for the header of a safetensors file or as entries of their own.
+        metadata: remarks for the header of a safetensors file.
+        record: of the network, see `record_of`.
 
     Raises:
         UserError: the suffix is unknown, or the file cannot be written.
@@ -83,9 +86,10 @@ def write_weights(file: str, weights: Weights, metadata: Mapping[str, str] | Non
         if suffix == ".safetensors":
             from safetensors.torch import save
 
-            stream.write(save(weights, {"format": "pt", **(metadata or {})}))
+            remarks = {RECORD: record} if record else {}
+            stream.write(save(weights, {"format": "pt", **(metadata or {}), **remarks}))
         else:
-            torch.save({"params": weights, **(metadata or {})}, stream)
+            torch.save({"params": weights, **entry_of(record)}, stream)
 
 
 def convert(source: str, target: str, *, half: bool = False) -> None:
@@ -101,7 +105,7 @@ def convert(source: str, target: str, *, half: bool = False) -> None:
     """
     content = read_content(source)
     weights = _chosen(source, content, None, None)[0]
-    record = content.get(RECORD) if recorded_in(content) else None
+    record = text_in(content) if recorded_in(content) else None
     if half:
         weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    write_weights(target, weights, {RECORD: record} if record else None)
+    write_weights(target, weights, record=record)

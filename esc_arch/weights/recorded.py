@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from esc_arch.common.hub import NETWORK, OnHub
 from esc_arch.layers.backend import ATTN_TYPES
 
 RECORD = "esc_arch"  # the entry of a checkpoint, or of the remarks in the header of a safetensors file
+ARGUMENTS = "arguments"  # what is in the entry
 # Arguments that change no result: of initialisation, of training, or for counting
 HARMLESS = ("img_size", "drop_path_rate")
 
@@ -26,8 +29,25 @@ def record_of(network: nn.Module) -> str | None:
         return None
 
 
+def entry_of(record: str | None) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the entry of a checkpoint that holds a record, or none.
+
+    It is a dictionary of a tensor, as all entries of a checkpoint of BasicSR are, for programs that go through these.
+    """
+    return {RECORD: {ARGUMENTS: torch.tensor(list(record.encode()), dtype=torch.uint8)}} if record else {}
+
+
+def text_in(content: Any) -> str | None:
+    """Return the record in the content of a checkpoint, if there is one."""
+    entry = content.get(RECORD) if isinstance(content, Mapping) else None
+    if isinstance(entry, Mapping) and isinstance(letters := entry.get(ARGUMENTS), torch.Tensor) and letters.dim() == 1:
+        with contextlib.suppress(ValueError, RuntimeError, TypeError):
+            return bytes(letters.to(torch.uint8).tolist()).decode()
+    return entry if isinstance(entry, str) else None
+
+
 def recorded_in(content: Any) -> dict[str, Any]:
-    """Read what `record_of` wrote into a checkpoint.
+    """Read the record in a checkpoint.
 
     Args:
         content: of a checkpoint.
@@ -36,9 +56,8 @@ def recorded_in(content: Any) -> dict[str, Any]:
         arguments of the network, and under NETWORK the name of its class; {} where nothing was written down. A back-end
         of the attention is left out, which belongs to a machine.
     """
-    record = content.get(RECORD) if isinstance(content, Mapping) else None
     try:
-        found = json.loads(record) if isinstance(record, str) else {}
+        found = json.loads(text_in(content) or "{}")
     except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict) or not isinstance(found.get(NETWORK), str):

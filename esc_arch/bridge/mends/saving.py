@@ -12,7 +12,7 @@ import torch
 
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import replacing
-from esc_arch.weights.recorded import RECORD, record_of
+from esc_arch.weights.recorded import entry_of, record_of
 
 MORE_IN_STATE = "esc_arch"  # the key in a training state of what BasicSR does not keep
 
@@ -70,8 +70,7 @@ def write_whole(content: Any, path: str) -> None:
 
 def _arguments(model: Any, networks: Any, *_: Any) -> dict[str, Any]:
     first = networks[0] if isinstance(networks, list) else networks  # the average is of the same
-    record = record_of(model.get_bare_model(first))
-    return {RECORD: record} if record else {}
+    return entry_of(record_of(model.get_bare_model(first)))
 
 
 def _more_to_resume(model: Any, *_: Any) -> dict[str, Any]:

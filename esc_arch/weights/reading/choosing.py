@@ -14,6 +14,7 @@ from esc_arch.weights.reading.prefixes import split
 from esc_arch.weights.reading.stand_ins import ArrayStandIn, StandIn
 from esc_arch.weights.reading.unnamed import is_list, names_for, of_optimizers
 from esc_arch.weights.reading.words import CALLBACKS, averages, class_name, is_bookkeeping, is_ema, is_network, is_other
+from esc_arch.weights.recorded import RECORD
 
 DEEPEST = 8
 LONGEST_LIST = 100
@@ -171,7 +172,7 @@ def _dictionaries(content: Any, entry: str | None) -> Iterator[tuple[tuple[str, 
             elif isinstance(value, list | tuple):
                 below += [((*words, str(index)), item) for index, item in enumerate(value[:LONGEST_LIST])]
             elif isinstance(value, Mapping) and "param_groups" not in value:
-                items = [(_text(key), item) for key, item in value.items()]
+                items = [(_text(key), item) for key, item in value.items() if words or key != RECORD]
                 if words == (CALLBACKS,):
                     items = [(class_name(key), item) for key, item in items if averages(class_name(key))]
                 tensors = {key: item for key, item in items if key and isinstance(item, Value)}
