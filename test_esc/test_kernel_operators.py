@@ -66,11 +66,12 @@ def writing() -> dict[str, tuple[Any, ...]]:
     return {
         "conv_ffn": (x, torch.randn(8), torch.randn(8), 1e-6, *inner, *outer, last(2, 8, 9, 20), out, rest),
         "products": (out, head, detour, torch.randn(8), torch.randn(4), torch.randn(4), 1e-6),
+        "depthwise": (out, head, torch.randn(2, 4, 5, 5), detour),
         "large_kernel": (out, head, torch.randn(2, 4, 3, 3), detour, *kernel),
     }
 
 
-@pytest.mark.parametrize("name", ["conv_ffn", "products", "large_kernel"])
+@pytest.mark.parametrize("name", ["conv_ffn", "products", "depthwise", "large_kernel"])
 def test_operators_that_write(name: str) -> None:
     opcheck(getattr(OPERATORS, name).default, writing()[name])
 

@@ -18,7 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esc_arch.fast import compiled_ffn, compiled_large_kernel, compiled_products, reduced, speedups
+from esc_arch.fast import (
+    compiled_depthwise,
+    compiled_ffn,
+    compiled_large_kernel,
+    compiled_products,
+    reduced,
+    speedups,
+)
 from esc_arch.fast.strips import Assembly, Strip, channels_last, convolve_rows, cut, memory_format
 from esc_arch.layers import backend
 from esc_arch.layers.attention import WindowAttention
@@ -179,9 +186,10 @@ def conv_attn_step(
     compiled = compiled_ffn.pays(x, norm, ffn)
     if compiled:
         out, head = compiled_ffn.compiled_ffn(x, norm, ffn, weight, bias, skip=x, memory=memory)
-        if compiled_large_kernel.pays(head, convolution, kernel):
-            compiled_large_kernel.add_conv_attn(out, head, convolution, kernel)
-            return out
+        for way in (compiled_large_kernel, compiled_depthwise):
+            if way.pays(head, convolution, kernel):
+                way.add_conv_attn(out, head, convolution, kernel)
+                return out
     else:
         out, head = _mapped(x, norm, ffn, weight, bias, memory)
     mixed = convolution.plk(head, kernel).contiguous(memory_format=memory_format(x))  # (B, P, H, W)

@@ -118,6 +118,21 @@ struct KernelImages {
     float *out;  // (B, H, W, C), is added to
 };
 
+// A batch of images that go through a depthwise convolution, with a kernel for each, and the 1x1 convolution behind it.
+struct DepthwiseImages {
+    std::ptrdiff_t batch;
+    int height;
+    int width;
+    int threads;
+    int channels;  // P
+    int results;  // C
+    int side;  // K of the kernels, odd
+    const float *weights;  // (B, P, K, K)
+    const float *detour;  // (C, P)
+    const float *x;  // (B, H, W, P)
+    float *out;  // (B, H, W, C), is added to
+};
+
 // A batch of images (B, H, W, channels), cut into windows.
 struct Images {
     std::ptrdiff_t batch;
@@ -150,6 +165,7 @@ namespace avx512 {
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
+#include "depthwise.h"
 }  // namespace avx512
 #undef TARGET
 #undef LANES
@@ -171,6 +187,7 @@ namespace avx512_bf16 {
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
+#include "depthwise.h"
 #undef BF16
 }  // namespace avx512_bf16
 #undef TARGET
@@ -193,6 +210,7 @@ namespace avx2 {
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
+#include "depthwise.h"
 }  // namespace avx2
 
 int supported_lanes() {
@@ -227,6 +245,7 @@ namespace generic {
 #include "products.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
+#include "depthwise.h"
 }  // namespace generic
 
 int supported_lanes() { return LANES; }
@@ -249,7 +268,7 @@ bool supports_bf16() { return false; }
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 5; }
+int esc_interface(void) { return 6; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -329,6 +348,22 @@ void esc_products(
     const Pixels pixels{count, threads, x, x_bf16 != 0, out, out_bf16 != 0, add != 0};
     if (bf16) IN_BF16(products(projection, pixels, memory));
     FOR_THIS_PROCESSOR(products(projection, pixels, memory));
+}
+
+// In bf16 it needs less.
+std::ptrdiff_t esc_depthwise_workspace(int channels, int results, int side, int threads) {
+    FOR_THIS_PROCESSOR(depthwise_workspace(channels, results, side, threads));
+}
+
+void esc_depthwise(
+    std::ptrdiff_t batch, int height, int width, int channels, int results, int side, int threads,
+    const float *weights, const float *detour, const float *x, float *memory, float *out, int bf16
+) {
+    const DepthwiseImages images{
+        batch, height, width, threads, channels, results, side, weights, detour, x, out,
+    };
+    if (bf16) IN_BF16(depthwise_images(images, memory));
+    FOR_THIS_PROCESSOR(depthwise_images(images, memory));
 }
 
 std::ptrdiff_t esc_large_kernel_workspace(
