@@ -181,6 +181,22 @@ def test_places_without_a_file(tmp_path: Path) -> None:
         esc_arch.load(tmp_path / "dangling.pth")
 
 
+def test_distributed_checkpoints(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """As FSDP writes them; what the sentence says to do makes a checkpoint that loads."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    folder = tmp_path / "step_100"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is one process only
+        checkpoint.save({"model": weights}, checkpoint_id=str(folder))
+    for path in (folder, *folder.glob("*.distcp")):
+        with pytest.raises(UserError, match=r"distributed checkpoint of PyTorch, .* dcp_to_torch FOLDER FILE"):
+            esc_arch.load(path)
+    dcp_to_torch_save(folder, tmp_path / "whole.pth")
+    assert read_weights(str(tmp_path / "whole.pth")).keys() == weights.keys()
+
+
 def test_a_path_below_the_home_folder(
     tmp_path: Path, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ HEAD = 4096  # bytes that are looked at
 MAGIC_OF_TORCH = (b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"L119547037146038801333356L\n")
 PARTS_OF_FIRST_FORMAT = (b"sys_info\0", b"pickle\0", b"tensors\0", b"storages\0")  # of torch before 0.1.10
 SUFFIXES_OF_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+DISTRIBUTED = ".distcp"  # how files end of which torch.distributed.checkpoint writes one for each process
+JOIN = "make one of them by python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE"
 CHOOSE = "choose a checkpoint"
 UNPACK = "unpack it and give the checkpoint inside"
 AGAIN = "copy or download it again"
@@ -62,6 +64,8 @@ def kind_of(file: str) -> Kind:
         UserError: there is no such file, or it is something else.
     """
     head, size = _head(file)
+    if file.endswith(DISTRIBUTED) and os.path.isfile(os.path.join(os.path.dirname(file), ".metadata")):
+        raise UserError(f"{file} is a part of a distributed checkpoint of PyTorch, not a checkpoint; {JOIN}.")
     if head.startswith(b"PK\x03\x04"):
         return Kind.ZIP
     if any(magic in head[:32] for magic in MAGIC_OF_TORCH):
@@ -80,6 +84,8 @@ def _head(file: str) -> tuple[bytes, int]:
     try:
         status = os.stat(file)
         if stat.S_ISDIR(status.st_mode):
+            if any(name.endswith(DISTRIBUTED) for name in os.listdir(file)):
+                raise UserError(f"{file} is a distributed checkpoint of PyTorch, in many files; {JOIN}.")
             inside = sorted(name for name in os.listdir(file) if name.lower().endswith(SUFFIXES_OF_CHECKPOINTS))
             found = f" ({', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''})" if inside else ""
             raise UserError(f"{file} is a folder, not a checkpoint; give the path of a file in it{found}.")
