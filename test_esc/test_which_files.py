@@ -97,11 +97,20 @@ def test_leftovers_of_systems_are_passed_over_and_counted(run: Any) -> None:
         plan_jobs(["in/Thumbs.db"], "out", "")
 
 
-@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".tif", ".TIFF", ".dib", ".Png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".MPO", ".tif", ".TIFF", ".dib", ".Png", ".webp"])
 def test_suffixes_of_pictures(run: Any, suffix: str) -> None:
     picture(f"in/a{suffix}")
     code, _, errors, out = run("in")
     assert (code, errors, out) == (0, [], [f"a_x2{suffix}"])
+
+
+def test_cameras_that_write_two_files_of_a_picture(folder: Path) -> None:
+    """Stereo cameras write .MPO beside .JPG, others .HIF: none is passed over, and no results meet."""
+    for name in ("DSCF1.JPG", "DSCF1.MPO", "DSCF1.HIF"):
+        picture(name)
+    plan = plan_jobs(["."], "out", "_x2")
+    assert [job.target for job in plan.jobs] == [f"out/DSCF1_x2{suffix}" for suffix in (".png", ".JPG", ".MPO")]
+    assert not plan.passed
 
 
 NAMES = [

@@ -11,6 +11,7 @@ FORMATS = {
     ".jpeg": "JPEG",
     ".jpe": "JPEG",
     ".jfif": "JPEG",
+    ".mpo": "JPEG",
     ".webp": "WEBP",
     ".bmp": "BMP",
     ".dib": "BMP",
@@ -32,6 +33,7 @@ FORMATS = {
     ".pfm": "PPM",
     ".heic": "HEIF",
     ".heif": "HEIF",
+    ".hif": "HEIF",
     ".jxl": "JXL",
     ".tga": "TGA",
     ".pcx": "PCX",
@@ -41,6 +43,7 @@ FORMATS = {
     ".qoi": "QOI",
     ".xbm": "XBM",
     ".ras": "SUN",
+    ".sun": "SUN",
 }
 OTHERS = (  # suffixes of pictures and documents that are neither read nor written
     *(".psd", ".psb", ".xcf", ".kra", ".ora", ".pdf", ".eps", ".svg", ".exr", ".hdr", ".dpx", ".cin", ".fits"),
