@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +27,18 @@ class RunError(UserError):
     """Something went wrong in the middle of a run, perhaps in one of its processes only: that one tells it."""
 
 
+class ManyError(UserError):
+    """Several things at fault, each told in a line of its own.
+
+    Args:
+        sentences: what is wrong, and what to do.
+    """
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("\nError: ".join(sentences))
+        self.sentences = list(sentences)
+
+
 def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
     """Make a command end with exit code 1 and the message alone when it raises UserError.
 
@@ -42,7 +54,8 @@ def one_sentence(main: Callable[P, T]) -> Callable[P, T]:
             with stoppable(), _lasting_output():
                 return main(*args, **kwargs)
         except UserError as error:
-            _tell(f"Error: {error}", isinstance(error, RunError))
+            for sentence in error.sentences if isinstance(error, ManyError) else [str(error)]:
+                _tell(f"Error: {sentence}", isinstance(error, RunError))
             sys.exit(1)
         except UnicodeEncodeError as error:  # of a path, or of text that is written to a file
             text = error.object[error.start : error.end]

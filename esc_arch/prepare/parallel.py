@@ -16,7 +16,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from esc_arch.common.errors import UserError
+from esc_arch.common.errors import UserError, ManyError
 from esc_arch.common.processes import clean_processes, end_clean_process
 from esc_arch.common.whole_files import DiskError
 
@@ -86,7 +86,7 @@ def run_parallel(
 
 def faults_in_words(faults: Sequence[str]) -> UserError:
     """Name everything that is at fault, a line each."""
-    return UserError("\nError: ".join(sorted(faults)))
+    return ManyError(sorted(faults))
 
 
 def _start_worker() -> None:
