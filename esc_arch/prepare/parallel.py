@@ -16,7 +16,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from esc_arch.common.errors import UserError, ManyError
+from esc_arch.common.errors import ManyError, UserError
 from esc_arch.common.processes import clean_processes, end_clean_process
 from esc_arch.common.whole_files import DiskError
 
