@@ -26,6 +26,7 @@ from esc_arch.upscale.video import clip as clips
 from esc_arch.upscale.video import segments
 from esc_arch.upscale.video.clip import Clip
 from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos
+from esc_arch.upscale.video.joining import IN_QUICKTIME
 from esc_arch.weights import write_weights
 
 av = pytest.importorskip("av")
@@ -189,6 +190,28 @@ def test_subtitles_are_kept_where_the_container_holds_them(tmp_path: Path, capsy
     assert packets_of(tmp_path / "b.mp4", "audio") == packets_of(source, "audio")
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert not container.streams.subtitles
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_languages_are_kept_by_one_of_their_names(tmp_path: Path, metadata: bool) -> None:
+    """FFmpeg knows many by one of two names alone when it writes a .mov."""
+    names = ["eng", *IN_QUICKTIME, *IN_QUICKTIME.values()]
+    source = tmp_path / "a.mkv"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = *SIDES, "yuv420p"
+        sounds = [output.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in names]
+        for name, sound in zip(names, sounds, strict=True):
+            sound.metadata["language"] = name
+        output.mux([*video.encode(frame_of(0, "yuv420p", SIDES, 0, None)), *video.encode(None)])
+        for sound in sounds:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 80), np.int16), format="s16", layout="mono")
+            silence.rate, silence.pts = 8000, 0
+            output.mux([*sound.encode(silence), *sound.encode(None)])
+    for target, expected in (("b.mov", [IN_QUICKTIME.get(name, name) for name in names]), ("b.mkv", names)):
+        assert not enlarge(source, tmp_path / target, metadata=metadata).failed
+        with av.open(str(tmp_path / target)) as container:
+            assert [sound.metadata.get("language") for sound in container.streams.audio] == expected
 
 
 def test_covers_are_kept_as_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,10 @@ from esc_arch.upscale.video.segments import Part
 
 OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps", "number_of_")
 COVERS = ("mp4", "mov")  # containers that hold the picture of a cover as a stream
+# Languages have two names in ISO 639-2, and FFmpeg writes these into .mov by the other one alone
+_FIRST = "sqi hye eus mya zho cze nld fre kat deu ell isl mkd msa fas rum slo bod cym swe"
+_SECOND = "alb arm baq bur chi ces dut fra geo ger gre ice mac may per ron slk tib wel sve"
+IN_QUICKTIME = dict(zip(_FIRST.split(), _SECOND.split(), strict=True))
 OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}}
 
 
@@ -71,9 +75,9 @@ def join(
         for stream in source.streams:  # in their order
             if stream.index == original.index:
                 video = _video(output, segments[0].file, encoding)
-                _copy_description(stream, video, metadata)
+                _copy_description(stream, video, encoding.container, metadata)
             elif stream.index in kept:
-                places[stream.index] = _copied(output, stream, metadata)
+                places[stream.index] = _copied(output, stream, encoding.container, metadata)
         if metadata:
             output.metadata.update(_theirs(source.metadata))
             output.set_chapters(source.chapters())
@@ -138,12 +142,12 @@ def _others(source: Any, places: dict[int, Any]) -> Iterator[tuple[Fraction, int
             yield when, 1, packet
 
 
-def _copied(output: Any, stream: Any, metadata: bool = True) -> Any:
+def _copied(output: Any, stream: Any, container: str, metadata: bool = True) -> Any:
     if stream.type == "attachment":
         output.add_attachment(stream.name or "attachment", stream.mimetype or "", stream.data)
         return None
     copy = output.add_stream_from_template(stream, opaque=True)
-    _copy_description(stream, copy, metadata)
+    _copy_description(stream, copy, container, metadata)
     return copy
 
 
@@ -154,9 +158,13 @@ def _theirs(metadata: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _copy_description(stream: Any, copy: Any, metadata: bool) -> None:
+def _copy_description(stream: Any, copy: Any, container: str, metadata: bool) -> None:
     language = stream.metadata.get("language")
-    copy.metadata.update(_theirs(stream.metadata) if metadata else {"language": language} if language else {})
+    if container == "mov":
+        language = IN_QUICKTIME.get(language, language)
+    copy.metadata.update(
+        {**(_theirs(stream.metadata) if metadata else {}), **({"language": language} if language else {})}
+    )
     copy.disposition = stream.disposition
 
 
@@ -171,7 +179,7 @@ def _holds(container: str, stream: Any) -> bool:
         return False
     try:
         with av.open(io.BytesIO(), "w", format=container) as output:
-            _copied(output, stream)
+            _copied(output, stream, container)
             if stream.type == "attachment":
                 return container == "matroska"
             output.start_encoding()
