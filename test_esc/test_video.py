@@ -348,13 +348,20 @@ def test_sizes_are_even_where_colours_are_shared(tmp_path: Path, capsys: pytest.
         ("b.mkv", "ffv1", "ffv1"),
         ("b.mov", "prores_ks", "prores"),  # which the container of other segments does not know
         ("b.mkv", "prores", "prores"),
+        ("b.mp4", "av1", "av1"),  # which is decoded by something of another name
+        ("b.webm", "libsvtav1", "av1"),
+        ("b.mov", "jpeg2000", "jpeg2000"),
     ],
 )
-def test_codecs(tmp_path: Path, name: str, codec: str | None, expected: str, short: None) -> None:
+def test_codecs(
+    tmp_path: Path, name: str, codec: str | None, expected: str, short: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "a.mp4"
     make(source, times := UNEVEN[:10], sound=False)
+    capfd.readouterr()
     summary = enlarge(source, tmp_path / name, codec=codec, crf=None)
     assert not summary.failed
+    assert "[info]" not in capfd.readouterr().err  # of encoders that tell a page about themselves
     frames = frames_of(tmp_path / name)
     assert len(frames) == 10
     for number, frame in enumerate(frames):

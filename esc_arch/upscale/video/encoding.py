@@ -18,6 +18,7 @@ SHORT = {"h264": "libx264", "h265": "libx265", "hevc": "libx265", "vp9": "libvpx
 USUAL = {"webm": "libvpx-vp9"}  # else libx264
 QUALITY = {"libx264": (18, 51), "libx265": (20, 51), "libvpx-vp9": (24, 63), "libsvtav1": (24, 63)}  # usual, worst
 FIXED = {"libx265": {"x265-params": "log-level=error"}, "libvpx-vp9": {"row-mt": "1"}}
+QUIET = {"libsvtav1": ("SVT_LOG", "1")}  # read from the environment: mistakes alone are told
 SMALLEST = {"libx265": 64}  # sides, below which it writes past its buffers
 BT709 = 1
 
@@ -51,6 +52,8 @@ class Encoding:
     def add_to(self, output: Any) -> Any:
         """Add a stream with its encoder to an open container."""
         options = dict(FIXED.get(self.codec, {}))
+        if quiet := QUIET.get(self.codec):
+            os.environ.setdefault(*quiet)
         if self.crf is not None:
             options["crf"] = str(self.crf)
         stream = output.add_stream(self.codec, rate=self.rate, options=options)

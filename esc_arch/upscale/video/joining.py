@@ -90,7 +90,7 @@ def join(
 
 def _video(output: Any, segment: str, encoding: Encoding) -> Any:
     with pyav().open(segment) as first:
-        stream = output.add_stream_from_template(first.streams.video[0])
+        stream = output.add_stream_from_template(first.streams.video[0], opaque=True)  # else by the name of its decoder
     stream.time_base = encoding.base
     if encoding.codec == "libx265" and encoding.container in ("mp4", "mov"):
         stream.codec_tag = "hvc1"  # the one of the two that all players know
