@@ -264,6 +264,7 @@ def test_states_that_cannot_be_used_are_refused(run: Callable[..., str], brief: 
         return text.splitlines()[-1]
 
     assert "does not exist" in refused(resume_state=str(states / "7.state"))
+    assert "training_states is a folder; give the path of a .state file" in refused(resume_state=str(states))
     network = str(folder / "experiments/tiny/models/net_g_2.pth")
     assert "is no training state of BasicSR: it lacks iter" in refused(resume_state=network)
     state = torch.load(states / "2.state", weights_only=True)

@@ -63,8 +63,10 @@ def load_resume_state(opt: Options) -> Options | None:
     if not path:
         return None
     if not isinstance(path, str) or not os.path.isfile(path):
+        is_folder = isinstance(path, str) and os.path.isdir(path)
         raise UserError(
-            f"path:resume_state: {path} does not exist; give the path of a .state file below training_states, or ~."
+            f"path:resume_state: {path} {'is a folder' if is_folder else 'does not exist'}; give the path of a .state "
+            "file below training_states, or ~."
         )
     try:
         return _resume(opt, path, _folder_of_networks(opt, path), False)
