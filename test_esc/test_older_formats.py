@@ -78,6 +78,16 @@ def test_fifteen_bits_of_tga(bits: int, mapped: bool) -> None:
     assert np.abs(found / 255 - colours / 31).max() <= 0.01
 
 
+@pytest.mark.parametrize("kind", [2, 3])
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize("words", [b"", b"made by hand"])
+def test_colour_map_of_tga_that_is_not_needed(kind: int, bits: int, words: bytes) -> None:
+    pixels = noise(5, 7, 3 if kind == 2 else 1)
+    head = struct.pack("<BBBHHBHHHHBB", len(words), 1, kind, 3, 20, bits, 0, 0, 7, 5, 8 * pixels.shape[2], 0x20)
+    data = head + words + noise(20, bits // 8).tobytes() + pixels[..., ::-1].tobytes()
+    np.testing.assert_array_equal(read(data, "a.tga").pixels, pixels)
+
+
 def runs(row: Any, ended: bool) -> bytes:
     """A row of SGI in runs and in parts as they are, with an end mark or without."""
     parts: list[Any] = []

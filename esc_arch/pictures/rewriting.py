@@ -13,7 +13,7 @@ from esc_arch.pictures.icons import only_the_best
 from esc_arch.pictures.picture import Pixels
 
 REWRITTEN = ("BMP", "ICO", "PCX", "SGI", "SUN", "TGA")
-_TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 7, 16, 17  # bytes of the header
+_TGA_MAP, _TGA_KIND, _TGA_MAP_BITS, _TGA_BITS, _TGA_ALPHA = 1, 2, 7, 16, 17  # bytes of the header
 _SGI_HEADER, _SGI_PACKED = 512, 1  # bytes; storage
 _SUN_HEADER, _SUN_STANDARD, _SUN_PACKED = 32, 1, 2  # bytes; types of file
 _SUN_RUN = re.compile(rb"\x80(?:\0|(.)(.))", re.DOTALL)
@@ -38,7 +38,7 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
     if image_format == "ICO":
         return only_the_best(data)
     if image_format == "TGA":
-        return _tga_of_16_bits(data)
+        return _tga_of_16_bits(_without_idle_map(data))
     if image_format == "SGI" and data[2] == _SGI_PACKED:
         return _unpacked_sgi(data, check)
     if image_format == "SUN" and int.from_bytes(data[20:24], "big") == _SUN_PACKED:
@@ -46,6 +46,16 @@ def made_known(data: bytes, image_format: str, check: Callable[[int, int], None]
     if image_format == "PCX" and ((data[3], data[65]) in _PCX_SIXTEEN or _has_two_colours(data)):
         return _pcx_of_8_bits(data, check)
     return known_bmp(data, check, notes) if image_format == "BMP" else data
+
+
+def _without_idle_map(data: bytes) -> bytes:
+    """Leave out a colour map that pixels do not need, as a TGA of grey or RGB may hold one."""
+    if data[_TGA_MAP] != 1 or data[_TGA_KIND] & 7 not in (2, 3):
+        return data
+    (count,) = struct.unpack_from("<H", data, 5)
+    start = _TGA_ALPHA + 1 + data[0]  # behind the words that a file may begin with
+    behind = data[start + count * ((data[_TGA_MAP_BITS] + 7) // 8) :]
+    return data[:_TGA_MAP] + b"\0" + data[_TGA_KIND : _TGA_KIND + 1] + bytes(5) + data[8:start] + behind
 
 
 def _tga_of_16_bits(data: bytes) -> bytes:
