@@ -167,3 +167,12 @@ def test_databases(tmp_path: Path) -> None:
 
 def test_it_can_be_left_out(tmp_path: Path) -> None:
     assert check_dataset(section(tmp_path, TURNS["mirrored"]), "x", decode=False).notes == []
+
+
+def test_many_that_do_not_resemble_gt_are_told_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of data that are so, not all are compared with all others."""
+    monkeypatch.setattr("esc_arch.checks.likeness.JUDGED", 3)
+    images = [thumbnail(scene(index)) for index in range(20)]
+    pairs = [(f"gt{index}", f"lq{index}", image, images[10 + index]) for index, image in enumerate(images[:10])]
+    (note,) = check_likeness(pairs, "x")
+    assert note == "x: 10 of 10 LQ hardly resemble GT: lq0, lq1, lq2 and 7 more; look whether they are pairs."

@@ -20,7 +20,8 @@ SUSPECT = 0.95  # correlation of thumbnails from which on LQ is that of its GT: 
 SAME = 0.97  # correlation with which LQ is that of something else
 MUCH_BETTER = 5  # times nearer to it than to its GT
 UNLIKE = 0.5  # correlation below which LQ is hardly that of its GT
-GROUP = 1000  # images that are compared with all others at once
+JUDGED = 2000  # suspects that are looked at closely; where there are more, that is how the data are
+GROUP = 100  # images that are compared with all others at once
 
 Numbers = NDArray[np.float32]
 Pair = tuple[str, str, bytes, bytes]  # names of GT and LQ, and their thumbnails
@@ -55,7 +56,7 @@ def check_likeness(pairs: Iterable[Pair], where: str) -> list[str]:
     telling = np.minimum(gt_contrast, lq_contrast) >= CONTRAST
     suspects = np.flatnonzero(telling & (like < SUSPECT))
     turned, coloured, unlike = list[int](), list[int](), list[int]()
-    for index in suspects.tolist():
+    for index in suspects[:JUDGED].tolist():
         most, is_turned = max((float(other @ lq[index]), is_turned) for is_turned, other in _others(gt[index]))
         if most >= SAME and MUCH_BETTER * (1 - most) < 1 - like[index]:
             (turned if is_turned else coloured).append(index)
@@ -79,10 +80,11 @@ def check_likeness(pairs: Iterable[Pair], where: str) -> list[str]:
         f"{where}: LQ is paired with the GT of another image",
         "give what belongs together one name",
     )
-    if not unlike:
+    far = np.flatnonzero(telling & (like < UNLIKE)).tolist()
+    if not far:
         return []
-    names = some([known[index][1] for index in unlike], 3)
-    return [f"{where}: {len(unlike)} of {len(known)} LQ hardly resemble GT: {names}; look whether they are pairs."]
+    names = some([known[index][1] for index in far], 3)
+    return [f"{where}: {len(far)} of {len(known)} LQ hardly resemble GT: {names}; look whether they are pairs."]
 
 
 def _standard(thumbnails: Iterable[bytes]) -> tuple[Numbers, Numbers]:
