@@ -64,6 +64,7 @@ def python(environment: dict[str, str], *arguments: str) -> subprocess.Completed
         "test_kernel_attention.py",
         "test_kernel_conv_ffn.py",
         "test_kernel_depthwise.py",
+        "test_kernel_gelu.py",
         "test_kernel_large.py",
         "test_kernel_products.py",
         "test_reduced.py",

@@ -26,6 +26,7 @@ from esc_arch.fast import (
     reduced,
     speedups,
 )
+from esc_arch.fast.compiled_gelu import gelu
 from esc_arch.fast.strips import Assembly, Strip, channels_last, convolve_rows, cut, memory_format
 from esc_arch.layers import backend
 from esc_arch.layers.attention import WindowAttention
@@ -284,5 +285,5 @@ def hidden_layer(ffn: ConvFFN, x: torch.Tensor, above: int, below: int) -> torch
     Returns:
         (B, E, H, W), what the ConvFFN hands to its last layer.
     """
-    x = F.gelu(ffn.proj(x))  # (B, E, above + H + below, W)
-    return F.gelu(convolve_rows(ffn.dwc, x, above, below)).add_(x[:, :, above : x.shape[2] - below])
+    x = gelu(ffn.proj(x))  # (B, E, above + H + below, W)
+    return gelu(convolve_rows(ffn.dwc, x, above, below)).add_(x[:, :, above : x.shape[2] - below])

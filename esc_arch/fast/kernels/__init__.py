@@ -4,7 +4,7 @@ They are compiled when the package is installed, if there is a compiler; without
 operators of PyTorch, `torch.ops.esc_arch.*`, so profilers see them, and torch says so where one cannot be used.
 """
 
-from esc_arch.fast.kernels import attention, conv_ffn, depthwise, large_kernel, products
+from esc_arch.fast.kernels import attention, conv_ffn, depthwise, gelu, large_kernel, products
 from esc_arch.fast.kernels.loading import available, has_bf16, images, instructions, most_channels_bf16
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "available",
     "conv_ffn",
     "depthwise",
+    "gelu",
     "has_bf16",
     "images",
     "instructions",

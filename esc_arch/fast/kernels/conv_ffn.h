@@ -9,42 +9,6 @@ constexpr int TILE_HEIGHT = 64;
 constexpr int AHEAD = 4 * PIXELS;  // pixels from what is written to what is fetched to be written next
 constexpr int LOWEST_TILE = 8;  // of those that are made lower, to have some for every thread
 
-// A polynomial in [0, GELU_END] whose fourth power is the upper tail q of the normal distribution; the largest error of
-// q(t) and of t q(t) is the smallest. GELU has an error below 3e-7 and below 3e-7 of x; beside bf16 below 1e-4 and below
-// 1.7e-4 of x.
-#if BF16
-constexpr float GELU_END = 3.75f;
-constexpr float GELU_TAIL[] = {-5.95520949e-4f, 3.68598779e-3f,  6.03690790e-3f,
-                               -5.15025072e-2f, -1.67386413e-1f, 8.40883136e-1f};
-#else
-constexpr float GELU_END = 5.25f;  // where t q(t) is below 4e-7
-constexpr float GELU_TAIL[] = {-3.33337357e-6f, 5.73674297e-5f,  -3.00917571e-4f, -5.57194981e-5f, 3.83049832e-3f,
-                               4.61844681e-3f,  -5.01844250e-2f, -1.67736113e-1f, 8.40896487e-1f};
-#endif
-
-// GELU of COUNT vectors: by symmetry it is max(x, 0) - |x| q(|x|). Step by step for all of them: those that wait for their
-// turn would fill the queue of the processor. NaN stays.
-template <int COUNT>
-INLINE void gelu(Vec (&x)[COUNT]) {
-    constexpr int LENGTH = sizeof GELU_TAIL / sizeof *GELU_TAIL;
-    Vec t[COUNT], tail[COUNT];
-    UNROLL
-    for (int i = 0; i < COUNT; i++) t[i] = min(splat(GELU_END), absolute(x[i]));
-    UNROLL
-    for (int i = 0; i < COUNT; i++) tail[i] = t[i] * GELU_TAIL[0] + GELU_TAIL[1];
-    UNROLL
-    for (int power = 2; power < LENGTH; power++) {
-        UNROLL
-        for (int i = 0; i < COUNT; i++) tail[i] = tail[i] * t[i] + GELU_TAIL[power];
-    }
-    UNROLL
-    for (int i = 0; i < COUNT; i++) tail[i] *= tail[i];
-    UNROLL
-    for (int i = 0; i < COUNT; i++) tail[i] *= tail[i];
-    UNROLL
-    for (int i = 0; i < COUNT; i++) x[i] = max(Vec{}, x[i]) - t[i] * tail[i];
-}
-
 // The weights as the kernel reads them, with the channels filled up by zeros.
 struct PackedFFN {
     const ConvFFN &ffn;

@@ -163,9 +163,11 @@ namespace avx512 {
 #include "norm.h"
 #include "product.h"
 #include "products.h"
+#include "gelu.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
 #include "depthwise.h"
+#include "activation.h"
 }  // namespace avx512
 #undef TARGET
 #undef LANES
@@ -185,6 +187,7 @@ namespace avx512_bf16 {
 #include "product.h"
 #define BF16 1
 #include "products.h"
+#include "gelu.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
 #include "depthwise.h"
@@ -208,9 +211,11 @@ namespace avx2 {
 #include "norm.h"
 #include "product.h"
 #include "products.h"
+#include "gelu.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
 #include "depthwise.h"
+#include "activation.h"
 }  // namespace avx2
 
 int supported_lanes() {
@@ -243,9 +248,11 @@ namespace generic {
 #include "norm.h"
 #include "product.h"
 #include "products.h"
+#include "gelu.h"
 #include "conv_ffn.h"
 #include "large_kernel.h"
 #include "depthwise.h"
+#include "activation.h"
 }  // namespace generic
 
 int supported_lanes() { return LANES; }
@@ -268,7 +275,7 @@ bool supports_bf16() { return false; }
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 6; }
+int esc_interface(void) { return 7; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -348,6 +355,11 @@ void esc_products(
     const Pixels pixels{count, threads, x, x_bf16 != 0, out, out_bf16 != 0, add != 0};
     if (bf16) IN_BF16(products(projection, pixels, memory));
     FOR_THIS_PROCESSOR(products(projection, pixels, memory));
+}
+
+// GELU, or `grad` times its derivative unless that is null.
+void esc_gelu(std::ptrdiff_t count, int threads, const float *x, const float *grad, float *out) {
+    FOR_THIS_PROCESSOR(activate(count, threads, x, grad, out));
 }
 
 // In bf16 it needs less.

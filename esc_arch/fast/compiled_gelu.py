@@ -1,0 +1,27 @@
+"""GELU by a compiled kernel (see `esc_arch.fast.kernels`), for training; else whole ConvFFNs are compiled."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from esc_arch.fast import kernels, speedups
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """Compute GELU of `x`, of any shape and dtype."""
+    result: torch.Tensor = torch.ops.esc_arch.gelu(x) if pays(x) else F.gelu(x)
+    return result
+
+
+def pays(x: torch.Tensor) -> bool:
+    """Tell whether GELU of `x` should be computed by the kernel."""
+    return (
+        speedups.active().kernels
+        and torch.is_grad_enabled()
+        and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and kernels.gelu.dense(x)
+        and kernels.available()
+    )
