@@ -214,6 +214,38 @@ def test_languages_are_kept_by_one_of_their_names(tmp_path: Path, metadata: bool
             assert [sound.metadata.get("language") for sound in container.streams.audio] == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "of_all", "code", "kept"),
+    [
+        ("a.mov", False, "01:00:00:00", True),  # as cameras write it: a stream of its own beside the video
+        ("a.mp4", False, "23:59:59:12", True),
+        ("a.mkv", False, "01:00:00:00", True),
+        ("a.mkv", True, "01:00:00:00", True),
+        ("a.mkv", False, "01:00:00;00", False),  # drops frames, which is for 29.97 a second
+        ("a.mkv", True, "no time", False),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_timecodes_are_kept(
+    tmp_path: Path, name: str, of_all: bool, code: str, kept: bool, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not go is told before anything is computed: a container would refuse it at the end."""
+    source, target = tmp_path / name, tmp_path / f"b{suffix}"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = *SIDES, "yuv420p"
+        (output if of_all else video).metadata["timecode"] = code
+        for number in range(3):
+            output.mux(video.encode(frame_of(number, "yuv420p", SIDES, 3600 * number, None)))
+        output.mux(video.encode(None))
+    assert not enlarge(source, target).failed
+    told = capsys.readouterr().err
+    assert ("Note" not in told) if kept else f"does not hold its timecode {code}" in told
+    with av.open(str(target)) as container:
+        codes = [stream.metadata.get("timecode") for stream in container.streams]
+    assert codes == ([code, code] if kept else [None])
+
+
 def test_covers_are_kept_as_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, picture = tmp_path / "a.mp4", tmp_path / "cover.jpg"
     make(tmp_path / "bare.mp4", EVEN[:5])

@@ -16,6 +16,9 @@ from esc_arch.upscale.video.encoding import Encoding
 from esc_arch.upscale.video.segments import Part
 
 OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps", "number_of_")
+TIMECODE = (
+    "timecode"  # of cameras and cutting programs: metadata of the video, and in these containers a stream beside it
+)
 COVERS = ("mp4", "mov")  # containers that hold the picture of a cover as a stream
 # Languages have two names in ISO 639-2, and FFmpeg writes these into .mov by the other one alone
 _FIRST = "sqi hye eus mya zho cze nld fre kat deu ell isl mkd msa fas rum slo bod cym swe"
@@ -35,7 +38,11 @@ def carried(clip: Clip, encoding: Encoding) -> tuple[list[int], list[str]]:
         video = video_stream(source, clip.file)
         for stream in source.streams:
             if stream.index == video.index:
+                codes = {*_timecodes(stream.metadata).values(), *_timecodes(source.metadata).values()}
+                lost += [f"its timecode {printable(code)}" for code in sorted(codes) if not _counts(encoding, code)]
                 continue
+            if stream.type == "data" and _timecodes(stream.metadata) and encoding.container in COVERS:
+                continue  # it is written anew for the video
             if _holds(encoding.container, stream):
                 kept.append(stream.index)
             else:
@@ -81,6 +88,10 @@ def join(
         if metadata:
             output.metadata.update(_theirs(source.metadata))
             output.set_chapters(source.chapters())
+        for described in (video.metadata, output.metadata):
+            for name, code in _timecodes(described).items():
+                if not _counts(encoding, code):
+                    del described[name]
         others = _others(source, {index: place for index, place in places.items() if place is not None})
         for _, _, packet in heapq.merge(
             _frames(clip, segments, video, encoding.base), others, key=lambda item: item[:2]
@@ -92,6 +103,7 @@ def _video(output: Any, segment: str, encoding: Encoding) -> Any:
     with pyav().open(segment) as first:
         stream = output.add_stream_from_template(first.streams.video[0], opaque=True)  # else by the name of its decoder
     stream.time_base = encoding.base
+    stream.codec_context.framerate = encoding.rate  # by which timecodes count
     if encoding.codec == "libx265" and encoding.container in ("mp4", "mov"):
         stream.codec_tag = "hvc1"  # the one of the two that all players know
     return stream
@@ -170,6 +182,24 @@ def _copy_description(stream: Any, copy: Any, container: str, metadata: bool) ->
 
 def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & pyav().stream.Disposition.attached_pic)
+
+
+def _timecodes(metadata: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in metadata.items() if name.lower() == TIMECODE}
+
+
+def _counts(encoding: Encoding, code: str) -> bool:
+    """Try whether a container takes a timecode, which does not go with every number of frames a second."""
+    if encoding.container not in COVERS:
+        return True
+    tried = io.BytesIO()
+    try:
+        with pyav().open(tried, "w", format=encoding.container) as output:
+            encoding.add_to(output).metadata[TIMECODE] = code
+            output.start_encoding()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return b"tmcd" in tried.getvalue()  # some are passed over without a word
 
 
 def _holds(container: str, stream: Any) -> bool:
