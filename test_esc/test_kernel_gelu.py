@@ -35,11 +35,21 @@ def test_values_and_gradients(lanes: int, count: int) -> None:
     assert ((gradient - slope).abs() <= 6e-7 * weight.abs() + 1e-30).all()
 
 
+@pytest.mark.parametrize("count", [4096, 4097, 4159])
+def test_bf16(lanes: int, count: int) -> None:
+    """Computed in float32, and rounded once, as PyTorch does."""
+    x, weight = numbers(count).bfloat16(), torch.randn(count).bfloat16()
+    torch.testing.assert_close(torch.ops.esc_arch.gelu(x), F.gelu(x.float()).bfloat16(), rtol=2**-7, atol=1e-6)
+    expected = torch.ops.aten.gelu_backward(weight.float(), x.float())
+    torch.testing.assert_close(torch.ops.esc_arch.gelu_gradient(weight, x).float(), expected, rtol=2**-8, atol=1e-6)
+
+
 def test_not_a_number_shows(lanes: int) -> None:
-    x = torch.zeros(40)
-    x[7] = x[39] = float("nan")
-    assert torch.ops.esc_arch.gelu(x).isnan().nonzero().flatten().tolist() == [7, 39]
-    assert torch.ops.esc_arch.gelu_gradient(torch.ones(40), x).isnan().nonzero().flatten().tolist() == [7, 39]
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.zeros(40, dtype=dtype)
+        x[7] = x[39] = float("nan")
+        assert torch.ops.esc_arch.gelu(x).isnan().nonzero().flatten().tolist() == [7, 39]
+        assert torch.ops.esc_arch.gelu_gradient(torch.ones_like(x), x).isnan().nonzero().flatten().tolist() == [7, 39]
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -88,7 +98,8 @@ def test_training_uses_it() -> None:
 def test_what_it_is_not_for() -> None:
     x = torch.randn(2, 5, 7, 3)
     assert pays(x)
-    assert not any(pays(x.to(dtype)) for dtype in (torch.float64, torch.bfloat16, torch.float16))
+    assert pays(x.bfloat16())
+    assert not any(pays(x.to(dtype)) for dtype in (torch.float64, torch.float16))
     assert not pays(x[..., ::2])
     assert not pays(x.to("meta"))
     with torch.no_grad():
@@ -100,7 +111,7 @@ def test_what_does_not_fit_is_refused() -> None:
     """Rather than memory beyond the end being read."""
     x = torch.randn(2, 5, 7, 3)
     for wrong in (x[..., ::2], x.double()):
-        with pytest.raises(RuntimeError, match="esc_arch::gelu is for float32"):
+        with pytest.raises(RuntimeError, match="esc_arch::gelu is for float32 and bfloat16"):
             torch.ops.esc_arch.gelu(wrong)
     for wrong in (x[:1], x.double()):
         with pytest.raises(RuntimeError, match="gelu_gradient needs"):

@@ -21,7 +21,7 @@ def pays(x: torch.Tensor) -> bool:
         and torch.is_grad_enabled()
         and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
         and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype in kernels.gelu.DTYPES
         and kernels.gelu.dense(x)
         and kernels.available()
     )

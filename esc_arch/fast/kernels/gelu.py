@@ -8,6 +8,8 @@ import torch
 
 from esc_arch.fast.kernels.loading import OPERATORS, required
 
+DTYPES = torch.float32, torch.bfloat16
+
 OPERATORS.define("gelu(Tensor x) -> Tensor")
 OPERATORS.define("gelu_gradient(Tensor grad, Tensor x) -> Tensor")
 
@@ -18,15 +20,16 @@ def dense(x: torch.Tensor) -> bool:
 
 
 def _gelu(x: torch.Tensor) -> torch.Tensor:
-    """Return GELU of `x`, float32, dense, in its layout."""
+    """Return GELU of `x`, float32 or bfloat16, dense, in its layout; all is computed in float32."""
     return _activated(x, None)
 
 
 def _gelu_gradient(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Return the gradient of `x` from `grad`, that of the result, of the same shape."""
-    if grad.shape != x.shape or grad.dtype != torch.float32:
+    if grad.shape != x.shape or grad.dtype != x.dtype:
         raise RuntimeError(
-            f"esc_arch::gelu_gradient needs float32 of the shape {tuple(x.shape)}, got {tuple(grad.shape)}."
+            f"esc_arch::gelu_gradient needs {x.dtype} of the shape {tuple(x.shape)}, got {grad.dtype} of the shape "
+            f"{tuple(grad.shape)}."
         )
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     return _activated(x, grad.contiguous(memory_format=layout))
@@ -34,11 +37,12 @@ def _gelu_gradient(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def _activated(x: torch.Tensor, grad: torch.Tensor | None) -> torch.Tensor:
     kernels = required()
-    if x.dtype != torch.float32 or not dense(x):
-        raise RuntimeError("esc_arch::gelu is for float32 without gaps in memory.")
+    if x.dtype not in DTYPES or not dense(x):
+        raise RuntimeError("esc_arch::gelu is for float32 and bfloat16 without gaps in memory.")
     out = torch.empty_like(x)
+    activate = kernels.esc_gelu if x.dtype == torch.float32 else kernels.esc_gelu_bf16
     pointers = x.data_ptr(), None if grad is None else grad.data_ptr(), out.data_ptr()
-    kernels.esc_gelu(x.numel(), torch.get_num_threads(), *pointers)
+    activate(x.numel(), torch.get_num_threads(), *pointers)
     return out
 
 

@@ -275,7 +275,7 @@ bool supports_bf16() { return false; }
 // The functions that __init__.py declares. Whenever one changes, so must the number.
 extern "C" {
 
-int esc_interface(void) { return 7; }
+int esc_interface(void) { return 8; }
 
 // Chooses vectors of no more than `most` floats, if there are such; returns their number, 0 if the processor has none.
 int esc_lanes(int most) {
@@ -357,8 +357,15 @@ void esc_products(
     FOR_THIS_PROCESSOR(products(projection, pixels, memory));
 }
 
-// GELU, or `grad` times its derivative unless that is null.
+// GELU of floats, or `grad` times its derivative unless that is null.
 void esc_gelu(std::ptrdiff_t count, int threads, const float *x, const float *grad, float *out) {
+    FOR_THIS_PROCESSOR(activate(count, threads, x, grad, out));
+}
+
+// Likewise of bf16; every processor can.
+void esc_gelu_bf16(
+    std::ptrdiff_t count, int threads, const std::uint16_t *x, const std::uint16_t *grad, std::uint16_t *out
+) {
     FOR_THIS_PROCESSOR(activate(count, threads, x, grad, out));
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-INTERFACE = 7  # of the functions below; a library left from another version is not used
+INTERFACE = 8  # of the functions below; a library left from another version is not used
 WIDEST = 16  # floats in the widest vectors made use of
 
 _SIZE, _NUMBER, _FLOAT, _POINTER = ctypes.c_ssize_t, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
@@ -25,6 +25,7 @@ _FUNCTIONS = {
     "esc_products_workspace": (_SIZE, [_NUMBER] * 3),
     "esc_products": (None, [_SIZE] + [_NUMBER] * 3 + [_FLOAT] + [_POINTER] * 7 + [_NUMBER] * 4),
     "esc_gelu": (None, [_SIZE, _NUMBER] + [_POINTER] * 3),
+    "esc_gelu_bf16": (None, [_SIZE, _NUMBER] + [_POINTER] * 3),
     "esc_depthwise_workspace": (_SIZE, [_NUMBER] * 4),
     "esc_depthwise": (None, [_SIZE] + [_NUMBER] * 6 + [_POINTER] * 5 + [_NUMBER]),
     "esc_large_kernel_workspace": (_SIZE, [_NUMBER] * 7),
