@@ -14,8 +14,9 @@ from running import train_here
 from torch import nn
 
 import esc_arch
-from esc_arch.archs import ELAN, ESC, ESCRIB, ESCAblation, HiT_SIR, MambaIR
+from esc_arch.archs import ASID, ELAN, ESC, ESCRIB, ESCAblation, HiT_SIR, MambaIR
 from esc_arch.checks.checkpoints import check_pretrained, load_exactly
+from esc_arch.common.errors import UserError
 from esc_arch.weights import convert, read_weights, write_weights
 from esc_arch.weights.files import read_recorded
 from esc_arch.weights.recorded import RECORD, entry_of, record_of
@@ -125,6 +126,27 @@ def test_the_entry_goes_through_what_checkpoints_go_through(made: Made, tmp_path
     torch.save(halved, tmp_path / "half.pth")
     network.load_state_dict(halved["params"])
     assert same(esc_arch.load(tmp_path / "half.pth"), network)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ELAN(scale=2, colors=1, m_elan=2, c_elan=12, n_share=0, window_sizes=[4, 8]),
+        ASID(num_in_ch=1, num_out_ch=1, num_feat=16, upsampling=2),
+        HiT_SIR(upscale=2, in_chans=1, depths=[1], embed_dim=16, num_heads=[2], hier_win_ratios=[1]),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_networks_of_one_channel_are_told(tmp_path: Path, network: nn.Module) -> None:
+    """Pictures come as RGB, whatever the argument for their channels is called."""
+    from esc_arch.export.exporting import export
+
+    file = str(tmp_path / "w.pth")
+    torch.save({"params": network.state_dict(), **entry_of(record_of(network))}, file)
+    with pytest.raises(UserError, match=r"w\.pth: the network is not for RGB images"):
+        esc_arch.upscale_image(np.zeros((8, 8, 3), np.uint8), file)
+    with pytest.raises(UserError, match=r"w\.pth: the network is for images of 1 channels, not for RGB"):
+        export(file, "torchscript", str(tmp_path / "w.pt"))
 
 
 def test_networks_of_others_have_none() -> None:

@@ -109,6 +109,10 @@ def _export_network(
             identity.arguments["upscaling_factor"] = scale
         elif scale is not None and scale != identity.scale:
             raise UserError(f"--scale is {scale}, but the network enlarges {identity.scale} times.")
+        if identity.channels != 3:
+            raise UserError(
+                f"the network is for images of {identity.channels} channels, not for RGB; choose one that is."
+            )
         identity = replace(identity, backend=chosen.attn_type)
         network = identity.build(tensors)
     except UserError as error:
@@ -118,7 +122,7 @@ def _export_network(
         "network": identity.network.__name__,
         "arguments": json.dumps(identity.arguments),
         "scale": str(identity.scale),
-        "input": f"float32 (batch, {identity.arguments.get('in_chans', 3)}, height, width), RGB in the range [0, 1]",
+        "input": "float32 (batch, 3, height, width), RGB in the range [0, 1]",
         "input_range": "[0, 1]",
         "smallest_side": str(exportable.smallest_side),
         "precision": "float16" if half else "float32",
@@ -153,12 +157,11 @@ def _compare(
     Raises:
         UserError: it is not the same.
     """
-    channels, window = arguments.get("in_chans", 3), arguments.get("window_size", 16)
-    assert isinstance(channels, int)
+    window = arguments.get("window_size", 16)
     assert isinstance(window, int)
     smallest = exportable.smallest_side
     sizes = [(1, window, window), (2, window + 5, 2 * window - 3), (3, 7, window + 1), (1, smallest, smallest + 3)]
-    shapes = [(batch, channels, height, width) for batch, height, width in sizes]
+    shapes = [(batch, 3, height, width) for batch, height, width in sizes]
     generator, largest = torch.Generator().manual_seed(0), 0.0
     for shape in shapes:
         image = torch.rand(shape, generator=generator)

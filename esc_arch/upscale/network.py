@@ -182,7 +182,7 @@ def load_enlarger(
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     else:
-        if identity.arguments.get("in_chans", 3) != 3:
+        if identity.channels != 3:
             raise UserError(f"{file}: the network is not for RGB images; choose one that is.")
         enlarger = _of_identity(identity.build(tensors), identity)
     return replace(enlarger, self_ensemble=self_ensemble)

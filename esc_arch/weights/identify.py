@@ -22,6 +22,7 @@ from esc_arch.weights.blueprint import TooLargeError, blueprint, counted
 from esc_arch.weights.infer import recognise
 from esc_arch.weights.shapes import Arguments, Shapes, UndecidedError
 
+CHANNEL_ARGUMENTS = ("in_chans", "num_in_ch", "colors")
 MARK_OF_ALL = "to_img." + MARK
 CONSTANTS = (MARK, "init_pos")  # last parts of names of buffers, which a network has from its arguments too
 
@@ -42,6 +43,11 @@ class Identity:
     def scale(self) -> int:
         """How many times larger the network makes images; a network for any scale, where it is not told."""
         return int(next(self.arguments[name] for name in SCALE_ARGUMENTS if name in self.arguments))
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return int(next((self.arguments[name] for name in CHANNEL_ARGUMENTS if name in self.arguments), 3))
 
     @property
     def any_scale(self) -> bool:
