@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from esc_arch.benchmark.__main__ import main
+from esc_arch.fast import kernels
 from esc_arch.fast.speedups import Speedups
 
 
@@ -39,6 +40,7 @@ def test_parts_training_and_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert len(re.findall(r"^\| whole network \| 1 \| [\d.]+ \| [\d.]+ \| \d+% \|$", out, re.MULTILINE)) == 1
     assert "| training step, 2 x 8 x 8 | ms | plain / this |" in out
     assert re.search(r"^\| all \| \d+ \| [\d.]+ \|$", out, re.MULTILINE)
+    assert ("| all, bf16 |" in out) == kernels.has_bf16()
     fp32 = re.findall(r"^\| ESC\S* \| (\S+) \| \S+ \| \S+ \|$", out, re.MULTILINE)
     assert len(fp32) == 3
     assert all(float(difference) <= 1e-5 for difference in fp32)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table, take_turns
-from esc_arch.fast import steps
-from esc_arch.fast.large_kernel import ROWS, convolve_large
-from esc_arch.layers.conv_attn import averaged_kernel
+from esc_arch.fast import compiled_large_kernel, kernels, steps
+from esc_arch.fast.large_kernel import ROWS
+from esc_arch.layers.conv_attn import LargeKernel, averaged_kernel
 
 
 def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
@@ -31,7 +31,7 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
     height, width = size
     last = torch.channels_last if device == "cpu" else torch.contiguous_format
     x = torch.rand(1, 64, height, width, device=device).contiguous(memory_format=last)
-    head = x[:, :16].contiguous(memory_format=last)
+    head, out = x[:, :16].contiguous(memory_format=last), torch.zeros_like(x)
     matrix, weight = torch.rand(1024, 1024, device=device), torch.rand(64, 64, 3, 3, device=device)
     with torch.no_grad():
         kernel = averaged_kernel(network.plk_filter)
@@ -51,7 +51,11 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
                 64 * 80 + 9 * 80 + 80 * 80 + 16 * 64 + 9 * 16 + _large_kernel_macs(network, device),
                 lambda: steps.conv_attn_step(x, block.lns[0], block.convffns[0], block.pconvs[0], kernel),
             ),
-            "- of it the large kernel": (0, _large_kernel_macs(network, device), lambda: convolve_large(head, kernel)),
+            "- of it the convolution": (
+                0,
+                16 * 64 + 9 * 16 + _large_kernel_macs(network, device),
+                lambda: _convolve(out, head, block.pconvs[0], kernel),
+            ),
             "convolution behind a block": (
                 5,
                 9 * 64 * 64,
@@ -84,10 +88,25 @@ def _row(name: str, count: str, time: float, best: float) -> list[str]:
     return [name, count, f"{1000 * time:.2f}", f"{1000 * best:.2f}", f"{best / time:.0%}"]
 
 
+def _convolve(out: torch.Tensor, head: torch.Tensor, convolution: Any, kernel: LargeKernel) -> torch.Tensor:
+    """Convolve the first channels of the features, and map them, as a step does."""
+    if kernels.available() and compiled_large_kernel.pays(head, convolution, kernel):
+        compiled_large_kernel.add_conv_attn(out, head, convolution, kernel)
+        return out
+    return F.conv2d(convolution.plk(head, kernel), convolution.aggr.weight[:, : convolution.pdim])
+
+
 def _large_kernel_macs(network: ESC, device: str) -> float:
-    """Count the multiply-accumulates of the large kernel per pixel, transformed on a CPU."""
+    """Count the multiply-accumulates of the large kernel per pixel, transformed on a CPU.
+
+    The compiled kernel transforms even and odd halves of a column, and multiplies pixels at the same distance together.
+    """
     channels, _, side, _ = network.plk_filter.shape
     if device != "cpu":
         return channels**2 * side**2
-    rows = ROWS + side - 1
-    return channels * (rows * rows + rows * ROWS + rows * channels * side) / ROWS
+    period = ROWS + side - 1
+    if not kernels.available():
+        return channels * (period * period + period * ROWS + period * channels * side) / ROWS
+    half, taps = period // 2, side // 2 + 1
+    transforms = (half + 1) ** 2 + (half - 1) ** 2 + (ROWS // 2 + 1) * period
+    return channels * (transforms + period * channels * taps) / ROWS

@@ -12,7 +12,7 @@ from torch import nn
 
 from esc_arch.archs import ESC
 from esc_arch.benchmark.timing import table, take_turns
-from esc_arch.fast import speedups
+from esc_arch.fast import kernels, speedups
 from esc_arch.fast.speedups import Speedups
 from esc_arch.layers.attention import WindowAttention
 
@@ -84,7 +84,15 @@ def training(patch: int, batch: int, arguments: dict[str, Any], device: str, bas
         net.zero_grad()
         net(images).abs().mean().backward()
 
-    times = take_turns(alternatives(network, baseline, step), rounds, device, "training")
+    cases = alternatives(network, baseline, step)
+    if device != "cpu" or kernels.has_bf16():
+
+        def in_bf16() -> None:
+            with torch.autocast(device, torch.bfloat16):
+                step(network)
+
+        cases[f"{ALL}, bf16"] = in_bf16
+    times = take_turns(cases, rounds, device, "training")
     rows = [[name, f"{1000 * time:.0f}", f"{times[PLAIN] / time:.2f}"] for name, time in times.items()]
     return table([f"training step, {batch} x {patch} x {patch}", "ms", "plain / this"], rows)
 
