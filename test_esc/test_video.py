@@ -23,7 +23,7 @@ from esc_arch.upscale.network import Enlarger
 from esc_arch.upscale.reaching import Networks
 from esc_arch.upscale.sizes import Size
 from esc_arch.upscale.video import clip as clips
-from esc_arch.upscale.video import segments
+from esc_arch.upscale.video import joining, segments
 from esc_arch.upscale.video.clip import Clip
 from esc_arch.upscale.video.command import VideoSettings, VideoSummary, enlarge_videos
 from esc_arch.upscale.video.joining import IN_QUICKTIME
@@ -244,6 +244,19 @@ def test_timecodes_are_kept(
     with av.open(str(target)) as container:
         codes = [stream.metadata.get("timecode") for stream in container.streams]
     assert codes == ([code, code] if kept else [None])
+
+
+def test_what_a_container_refuses_is_told_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stream alone may go, and all together not."""
+    source, network = tmp_path / "a.mkv", Repeat()
+    make(source, EVEN, subtitles=True)
+    monkeypatch.setattr(joining, "_holds", lambda container, stream: True)
+    failed = enlarge(source, tmp_path / "b.mp4", network).failed
+    assert "mp4 does not take its streams together" in failed[0]
+    assert network.calls == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.srt", "weights"]
 
 
 def test_covers_are_kept_as_covers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from esc_arch.upscale.reaching import Networks, bytes_needed, enlarge_to, stages
 from esc_arch.upscale.sizes import Size, factor_of
 from esc_arch.upscale.video.clip import SUFFIXES, Clip, Shot, pyav
 from esc_arch.upscale.video.encoding import CONTAINERS, Encoding, container_of, encoding_of
-from esc_arch.upscale.video.joining import carried, join
+from esc_arch.upscale.video.joining import carried, join, try_out
 from esc_arch.upscale.video.segments import Segments
 from esc_arch.upscale.work import DEFAULT_SCALE
 from esc_arch.version import __version__
@@ -179,6 +179,7 @@ def _enlarge(
     encoding, notes = encoding_of(clip, target, target_of(enlarger, size, clip.sides), settings.codec, settings.crf)
     stages(enlarger, clip.sides, encoding.sides)
     kept, lost = carried(clip, encoding)
+    try_out(clip, encoding, kept, settings.metadata)
     made_of = _made_of(clip, networks, settings, encoding)
     with Segments(target, encoding, made_of) as segments:
         if segments.frames:

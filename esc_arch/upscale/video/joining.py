@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -16,9 +16,7 @@ from esc_arch.upscale.video.encoding import Encoding
 from esc_arch.upscale.video.segments import Part
 
 OWN_METADATA = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps", "number_of_")
-TIMECODE = (
-    "timecode"  # of cameras and cutting programs: metadata of the video, and in these containers a stream beside it
-)
+TIMECODE = "timecode"  # metadata of the video, and in these containers a stream beside it, too
 COVERS = ("mp4", "mov")  # containers that hold the picture of a cover as a stream
 # Languages have two names in ISO 639-2, and FFmpeg writes these into .mov by the other one alone
 _FIRST = "sqi hye eus mya zho cze nld fre kat deu ell isl mkd msa fas rum slo bod cym swe"
@@ -77,26 +75,61 @@ def join(
         temporary_name(file) as path,
         av.open(path, "w", format=encoding.container, options=OPTIONS.get(encoding.container, {})) as output,
     ):
-        original = video_stream(source, clip.file)
-        places = {}
-        for stream in source.streams:  # in their order
-            if stream.index == original.index:
-                video = _video(output, segments[0].file, encoding)
-                _copy_description(stream, video, encoding.container, metadata)
-            elif stream.index in kept:
-                places[stream.index] = _copied(output, stream, encoding.container, metadata)
-        if metadata:
-            output.metadata.update(_theirs(source.metadata))
-            output.set_chapters(source.chapters())
-        for described in (video.metadata, output.metadata):
-            for name, code in _timecodes(described).items():
-                if not _counts(encoding, code):
-                    del described[name]
+        video, places = _laid_out(
+            output, source, clip, encoding, kept, metadata, lambda: _video(output, segments[0].file, encoding)
+        )
         others = _others(source, {index: place for index, place in places.items() if place is not None})
         for _, _, packet in heapq.merge(
             _frames(clip, segments, video, encoding.base), others, key=lambda item: item[:2]
         ):
             output.mux(packet)
+
+
+def try_out(clip: Clip, encoding: Encoding, kept: list[int], metadata: bool = True) -> None:
+    """Try whether a container takes all that will be joined, before anything is computed.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        with opened(clip.file) as source, pyav().open(io.BytesIO(), "w", format=encoding.container) as output:
+            _laid_out(output, source, clip, encoding, kept, metadata, lambda: encoding.add_to(output))
+            output.start_encoding()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"{printable(clip.file)}: {encoding.container} does not take its streams together ({reason}); choose "
+            "another suffix, or --metadata none."
+        ) from error
+
+
+def _laid_out(
+    output: Any,
+    source: Any,
+    clip: Clip,
+    encoding: Encoding,
+    kept: list[int],
+    metadata: bool,
+    add_video: Callable[[], Any],
+) -> tuple[Any, dict[int, Any]]:
+    """Add all streams, and what describes them; return that of the video, and the others by their indices."""
+    original = video_stream(source, clip.file)
+    video, places = None, {}
+    for stream in source.streams:  # in their order
+        if stream.index == original.index:
+            video = add_video()
+            _copy_description(stream, video, encoding.container, metadata)
+        elif stream.index in kept:
+            places[stream.index] = _copied(output, stream, encoding.container, metadata)
+    if metadata:
+        output.metadata.update(_theirs(source.metadata))
+        output.set_chapters(source.chapters())
+    assert video is not None
+    for described in (video.metadata, output.metadata):
+        for name, code in _timecodes(described).items():
+            if not _counts(encoding, code):
+                del described[name]
+    return video, places
 
 
 def _video(output: Any, segment: str, encoding: Encoding) -> Any:
