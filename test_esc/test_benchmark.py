@@ -37,6 +37,7 @@ def test_parts_training_and_memory(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     )  # fmt: skip
     out = capsys.readouterr().out
     assert "GFLOP/s" in out
+    assert re.search(r"^\| attention \| 1 \|", out, re.MULTILINE)  # once a block, of which there is one here
     assert len(re.findall(r"^\| whole network \| 1 \| [\d.]+ \| [\d.]+ \| \d+% \|$", out, re.MULTILINE)) == 1
     assert "| training step, 2 x 8 x 8 | ms | plain / this |" in out
     assert re.search(r"^\| all \| \d+ \| [\d.]+ \|$", out, re.MULTILINE)

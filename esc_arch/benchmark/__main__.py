@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     common = network, device, arguments.baseline, arguments.rounds
     sections: dict[str, Callable[[], list[str]]] = {
         "inference": lambda: [inference(sides, *common) for sides in arguments.sizes],
-        "parts": lambda: [roofline(sides, device, arguments.rounds) for sides in arguments.sizes],
+        "parts": lambda: [roofline(sides, network, device, arguments.rounds) for sides in arguments.sizes],
         "training": lambda: [training(arguments.patch, batch, *common)],
         "memory": lambda: [peak(arguments.memory_size, network, device)],
         "files": lambda: [overlapping(arguments.files, device, arguments.rounds)],

@@ -15,19 +15,22 @@ from esc_arch.fast.large_kernel import ROWS
 from esc_arch.layers.conv_attn import LargeKernel, averaged_kernel
 
 
-def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
-    """Time every part of ESC x2 alone; return a table in Markdown.
+def roofline(size: tuple[int, int], arguments: dict[str, Any], device: str, rounds: int) -> str:
+    """Time every part of ESC alone; return a table in Markdown.
 
     The throughput to compare with is the better of a large matrix product and a 3x3 convolution of the network's size.
     Multiply-accumulates are those left after the algorithmic savings: maps composed, large kernel transformed.
 
     Args:
         size: H, W of the image.
+        arguments: of the network.
         device: `cpu` or `cuda`.
         rounds: how often each part is timed.
     """
-    network = ESC().eval().to(device)
+    network = ESC(**arguments).eval().to(device)
     block: Any = network.blocks[0]
+    blocks = len(list(network.blocks))
+    convolutions = blocks * len(block.pconvs)
     height, width = size
     last = torch.channels_last if device == "cpu" else torch.contiguous_format
     x = torch.rand(1, 64, height, width, device=device).contiguous(memory_format=last)
@@ -37,17 +40,17 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
         kernel = averaged_kernel(network.plk_filter)
         parts: dict[str, tuple[int, float, Callable[[], object]]] = {
             "ConvFFN before attention": (
-                5,
+                blocks,
                 64 * 128 * 2 + 9 * 128,
                 lambda: steps.ffn_step(x, block.ln_proj, block.proj),
             ),
             "attention": (
-                5,
+                blocks,
                 64 * 192 + 64 * 64 + 2 * 64 * block.attn.window_size**2,
                 lambda: steps.attention_step(x, block.ln_attn, block.attn),
             ),
             "ConvFFN and ConvAttn": (
-                25,
+                convolutions,
                 64 * 80 + 9 * 80 + 80 * 80 + 16 * 64 + 9 * 16 + _large_kernel_macs(network, device),
                 lambda: steps.conv_attn_step(x, block.lns[0], block.convffns[0], block.pconvs[0], kernel),
             ),
@@ -57,7 +60,7 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
                 lambda: _convolve(out, head, block.pconvs[0], kernel),
             ),
             "convolution behind a block": (
-                5,
+                blocks,
                 9 * 64 * 64,
                 lambda: steps.conv_out_step(x, block.ln_out, block.conv_out, x),
             ),
@@ -73,7 +76,7 @@ def roofline(size: tuple[int, int], device: str, rounds: int) -> str:
     rows = []
     for name, (count, macs, _) in parts.items():
         best = macs * height * width / peak
-        rows.append(_row(name, str(count or 25), times[name], best))
+        rows.append(_row(name, str(count or convolutions), times[name], best))
     total = sum(count * macs for count, macs, _ in parts.values()) * height * width / peak
     rows.append(_row("whole network", "1", times["whole network"], total))
     return (
