@@ -92,6 +92,33 @@ def test_bmp_without_the_header_of_its_file(bits: int) -> None:
         np.testing.assert_array_equal(found, pixels[..., : len(masks)])
 
 
+def fields_bmp(places: Any) -> bytes:
+    """A BMP of 5, 6 and 5 bits, each of which holds the place of a pixel."""
+    height, width = places.shape
+    values = (places << 11 | places << 5 | places).astype("<u2")[::-1]
+    stored = np.pad(values, ((0, 0), (0, width % 2))).tobytes()
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 16, 3, len(stored), 0, 0, 0, 0)
+    head += struct.pack("<3I", 0xF800, 0x7E0, 0x1F)
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(stored), 0, 0, 14 + len(head)) + head + stored
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+@pytest.mark.parametrize("size", [40, 64])
+def test_bmp_that_says_less(bits: int, size: int) -> None:
+    """Where pixels begin may be left out, and so may what fills up the last row; a pixel may not."""
+    places = np.random.default_rng(bits).integers(0, 2, (5, 7))
+    table = np.array([(200, 10, 30), (5, 90, 250)])
+    data = indexed_bmp(places, table, bits, 2, size) if bits < 16 else fields_bmp(places)
+    expected = read(data).pixels
+    assert len(np.unique(expected)) > 1
+    np.testing.assert_array_equal(read(data[:10] + bytes(4) + data[14:]).pixels, expected)
+    fill = -(-7 * bits // 8) % -4
+    assert fill < 0 or bits == 4  # of which seven pixels fill four bytes
+    np.testing.assert_array_equal(read(data[: len(data) + fill]).pixels, expected)
+    with pytest.raises(UserError, match="a part of the picture is missing"):
+        read(data[: len(data) + fill - 1])
+
+
 def test_packed_bmp_of_black_and_white() -> None:
     table = np.array([(0, 0, 0), (255, 255, 255)])
     places = np.random.default_rng(0).integers(0, 2, (5, 13))
