@@ -162,3 +162,43 @@ def test_what_no_machine_can_hold(monkeypatch: pytest.MonkeyPatch, kind: str, ar
     size = f"a list of {len(value):g} values" if isinstance(value, list) else f"{value:g}"
     named = [f"(the largest is {name}, {size})." for name in (argument, "num_heads")]
     assert sentence.endswith(tuple(named)) or f"{argument} must " in sentence, sentence
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor for all networks of its kind, and learns its channels from the first image."""
+
+    kept: torch.Tensor | None = None
+
+    def __init__(self, rope_theta: int = 10_000, channels: int = 4096) -> None:
+        super().__init__()
+        if Keeping.kept is None:
+            Keeping.kept = torch.arange(4.0)
+        self.register_buffer("places", Keeping.kept, persistent=False)
+        self.body = nn.LazyConv2d(1, 1)
+        self.head = nn.Conv2d(1, channels, 1)
+        if channels < 0 or rope_theta > 10**5:
+            raise RuntimeError("theta and channels do not agree")
+
+
+def test_constructors_that_keep_tensors_are_not_run_without_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they keep would have no numbers in the training that follows, either."""
+    monkeypatch.setattr(Keeping, "kept", None)
+    built = build_affordable(Keeping, {"rope_theta": 10_000, "channels": 4096})
+    assert built.places.tolist() == [0, 1, 2, 3]
+
+
+def test_what_is_large_is_blamed_for_what_is_about_sizes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    monkeypatch.setattr(Keeping, "kept", None)
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, "Keeping", Keeping)
+    with pytest.raises(UserError, match=r"^network_g: Keeping cannot be built: theta and channels do not agree$"):
+        build_checked({"type": "Keeping", "rope_theta": 10**6}, "network_g")
+
+
+def test_what_takes_much_memory_is_told_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each argument alone may be that of a network."""
+    for module in ("esc_arch.weights.blueprint", "esc_arch.checks.affordable"):
+        monkeypatch.setattr(f"{module}.memory_of_machine", lambda: 2**20)
+    with pytest.raises(UserError, match=r"its weights need .* this machine has .*the largest is dim, 512\)"):
+        build_checked({"type": "ESC", **TINY, "kernel_size": 5, "upscaling_factor": 2, "dim": 512}, "network_g")

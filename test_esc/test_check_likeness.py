@@ -176,3 +176,24 @@ def test_many_that_do_not_resemble_gt_are_told_in_a_moment(monkeypatch: pytest.M
     pairs = [(f"gt{index}", f"lq{index}", image, images[10 + index]) for index, image in enumerate(images[:10])]
     (note,) = check_likeness(pairs, "x")
     assert note == "x: 10 of 10 LQ hardly resemble GT: lq0, lq1, lq2 and 7 more; look whether they are pairs."
+
+
+def in_other_light(image: Pixels) -> Pixels:
+    """Darker from left to right, as all pictures of this data set are."""
+    return (shrunk(image) * np.linspace(0, 1, SIDE // 2)[None, :, None]).astype(np.uint8)
+
+
+def test_data_that_are_far_from_gt_are_not_refused_for_a_chance_likeness() -> None:
+    """Among many pictures of other light or place some resemble another, or themselves mirrored."""
+    images = [scene(index) for index in range(6)]
+    pairs = [
+        (f"gt{index}", f"lq{index}", thumbnail(gt), thumbnail(in_other_light(gt))) for index, gt in enumerate(images)
+    ]
+    by_chance = [("gt6", "lq6", thumbnail(images[0][:, ::-1].copy()), thumbnail(images[0]))]
+    with pytest.raises(UserError, match=r"^x: LQ is turned or mirrored against its GT: lq6; make it"):
+        check_likeness(by_chance, "x")
+    first, *_ = check_likeness([*pairs, *by_chance], "x")
+    assert first == "x: LQ is turned or mirrored against its GT, as it seems: lq6; look whether they are pairs."
+    good = [(gt, lq, same, same) for gt, lq, same, _ in pairs]
+    with pytest.raises(UserError, match=r"turned or mirrored against its GT: lq6; make it"):
+        check_likeness([*good, *by_chance], "x")

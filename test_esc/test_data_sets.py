@@ -22,7 +22,7 @@ from esc_arch.bridge.peer_options import adapt
 from esc_arch.checks.data import check_dataset
 from esc_arch.checks.options import check_options
 from esc_arch.common.errors import UserError
-from esc_arch.common.paths import expand_in
+from esc_arch.common.paths import expand, expand_in
 from esc_arch.data.several_roots import one_root_each
 
 Options = dict[str, Any]
@@ -254,3 +254,9 @@ def test_pairs_of_imagenet(tiny_data: Path, phase: str, gt_size: int) -> None:
         assert item["lq"].shape == (3, 8, 8)
     rounded = (item["lq"] * 255).round() / 255
     assert (rounded - item["lq"]).abs().max() > 1e-4
+
+
+def test_a_dollar_in_the_name_of_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LQ", "elsewhere")
+    (tmp_path / "a$LQ").mkdir()
+    assert expand([f"{tmp_path}/a$LQ", f"{tmp_path}/b$LQ"]) == [f"{tmp_path}/a$LQ", f"{tmp_path}/belsewhere"]

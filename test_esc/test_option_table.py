@@ -412,6 +412,23 @@ def test_files_of_other_forms_are_named(tmp_path: Path, text: str, words: str) -
         load(str(file))
 
 
+OWN = """
+train:
+  losses:
+    - type: MyLoss
+datasets:
+  train:
+    type: MyDataset
+    lq_size: 64
+"""
+
+
+def test_options_of_classes_of_ones_own_are_not_taken_for_another_form(tmp_path: Path) -> None:
+    file = tmp_path / "o.yml"
+    file.write_text(OWN)
+    assert load(str(file))["datasets"]["train"]["lq_size"] == 64
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_option_files_of_this_package_are_all_known(file: Path) -> None:
     opt = load(str(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from numbers import Real
@@ -9,13 +10,22 @@ from typing import Any
 
 from torch import nn
 
+from esc_arch.common.machine import memory_of_machine
 from esc_arch.weights.blueprint import TooLargeError, blueprint, counted
 
-LARGE = 4096  # above this no side, number of channels or of layers is in any network
+LARGE = 10_000  # above this no side, number of channels or of layers is in any network
+PART = 4  # of the memory: what weights may take before it is found out how much they need
+# words of torch about numbers that are too large
+TOO_MUCH = re.compile(
+    r"memory|alloc|overflow|too large|too big|out of range|invalid combination|tuple of ints", re.IGNORECASE
+)
 
 
 def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network, at first without numbers, and no further than a machine can hold it.
+    """Build a network no further than a machine can hold it, at first without numbers if it seems large.
+
+    Others are built at once: a constructor may keep tensors for all networks of its kind, which would stay without
+    numbers then.
 
     Args:
         factory: the class of the network, or a function that builds it.
@@ -28,6 +38,9 @@ def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, 
         TooLargeError: its weights need more memory than the machine has, or it has more parts than can be built.
         Exception: what the constructor raises.
     """
+    if not is_absurd(arguments):
+        with suppress(TooLargeError), counted(memory_of_machine() // PART):
+            return factory(**arguments)
     with suppress(_UnfitError), counted():
         try:
             blueprint(factory, dict(arguments))  # type: ignore[arg-type]
@@ -55,6 +68,13 @@ def advice(arguments: Mapping[str, Any]) -> str:
 def is_absurd(arguments: Mapping[str, Any]) -> bool:
     """Tell whether an argument is larger than any network has it."""
     return any(size > LARGE for _, size, _ in _sizes(arguments))
+
+
+def is_too_much(error: Exception, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether what a constructor raised is about the size of its arguments."""
+    if isinstance(error, MemoryError | OverflowError):
+        return True
+    return is_absurd(arguments) and TOO_MUCH.search(str(error)) is not None
 
 
 def _sizes(arguments: Mapping[str, Any]) -> Iterator[tuple[str, float, bool]]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from esc_arch.checks.affordable import advice, build_affordable, is_absurd
+from esc_arch.checks.affordable import advice, build_affordable, is_too_much
 from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.names import check_registered
 from esc_arch.common.errors import UserError, first_line
@@ -44,7 +44,7 @@ def build_checked(network_opt: Options, where: str) -> nn.Module:
     except TooLargeError as error:
         raise UserError(f"{where}: {name} cannot be built: {error}; {advice(arguments)}.") from error
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:  # the last where torch takes no such number
-        if isinstance(error, RuntimeError | TypeError) and not is_absurd(arguments):
+        if not is_too_much(error, arguments):
             raise UserError(f"{where}: {name} cannot be built: {first_line(error)}") from error
         raise UserError(
             f"{where}: {name} cannot be built: it needs more memory than there is, or numbers of more digits; "

@@ -117,9 +117,15 @@ def _form_of_text(text: str) -> str:
 def _form_of_sections(options: Any) -> str:
     """Say that sections are those of another project, of which each has a form of its own, or return nothing."""
     train, sets = ((options or {}).get(key) if isinstance(options, dict) else None for key in ("train", "datasets"))
-    listed = isinstance(train, dict) and isinstance(train.get("losses"), list)
-    sized = isinstance(sets, dict) and any(isinstance(one, dict) and "lq_size" in one for one in sets.values())
+    losses = train.get("losses") if isinstance(train, dict) else None
+    listed = isinstance(losses, list) and any(map(_is_small, losses))
+    sized = isinstance(sets, dict) and any(_is_small(one) and "lq_size" in one for one in sets.values())
     return "an option file of traiNNer-redux" if listed or sized else ""
+
+
+def _is_small(section: Any) -> bool:
+    """Tell whether the type of a section is in small letters, as classes of BasicSR and its users are not."""
+    return isinstance(section, dict) and str(section.get("type", "A")).islower()
 
 
 def text_of(content: bytes) -> str:

@@ -9,7 +9,7 @@ PATHS_OF_DATA = ("dataroot_gt", "dataroot_lq", "dataroot_flow", "meta_info_file"
 
 
 def expand(path: Any) -> Any:
-    """Expand ~ and variables such as $SCRATCH in a path, or in all of a list.
+    """Expand ~ and variables such as $SCRATCH in a path, or in all of a list; a $ in the name of what is there stays.
 
     Of an LMDB a slash at the end is taken off, behind which BasicSR does not know it.
     """
@@ -17,7 +17,9 @@ def expand(path: Any) -> Any:
         return [expand(one) for one in path]
     if not isinstance(path, str):
         return path
-    expanded = os.path.expandvars(os.path.expanduser(path))
+    expanded = os.path.expanduser(path)
+    if not os.path.exists(expanded):
+        expanded = os.path.expandvars(expanded)
     plain = expanded.rstrip("/")
     return plain if plain.endswith(".lmdb") else expanded
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as hooks
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from esc_arch.common.machine import memory_of_machine
@@ -37,20 +38,23 @@ class TooLargeError(Exception):
 
 
 @contextmanager
-def counted() -> Iterator[None]:
+def counted(allowed: int | None = None) -> Iterator[None]:
     """Count what modules are given, and end their construction where it is too much.
 
+    Args:
+        allowed: bytes that their weights may take; None is the memory of the machine.
+
     Raises:
-        TooLargeError: what is built needs more memory than the machine has, or has more parts than can be built.
+        TooLargeError: what is built needs more memory than allowed, or has more parts than can be built.
     """
-    most, taken, parts = memory_of_machine(), 0, 0
+    most, taken, parts = memory_of_machine() if allowed is None else allowed, 0, 0
 
     def count(_module: nn.Module, _name: str, given: Any) -> None:
         nonlocal taken, parts
         parts += 1
         if parts > MOST_PARTS:
             raise TooLargeError(f"it has more than {MOST_PARTS} parts")
-        if not isinstance(given, nn.Module) and given is not None:
+        if isinstance(given, torch.Tensor) and not is_lazy(given):  # whose shape comes with the first image
             taken += given.numel() * BYTES
         if taken > most:
             gigabytes = f"{taken / 2**30:.0f} GiB and more"
