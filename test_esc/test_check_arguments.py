@@ -13,6 +13,7 @@ from torch import nn
 
 import esc_arch
 from esc_arch.archs import NETWORKS
+from esc_arch.checks.affordable import build_affordable
 from esc_arch.checks.arguments import check_arguments
 from esc_arch.checks.networks import build_checked
 from esc_arch.common.errors import UserError

@@ -16,9 +16,7 @@ from esc_arch.weights.blueprint import TooLargeError, blueprint, counted
 LARGE = 10_000  # above this no side, number of channels or of layers is in any network
 PART = 4  # of the memory: what weights may take before it is found out how much they need
 # words of torch about numbers that are too large
-TOO_MUCH = re.compile(
-    r"memory|alloc|overflow|too large|too big|out of range|invalid combination|tuple of ints", re.IGNORECASE
-)
+TOO_MUCH = re.compile("memory|alloc|overflow|too (large|big)|out of range|invalid combination|tuple of ints", re.I)
 
 
 def build_affordable(factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:

@@ -57,7 +57,7 @@ What is checked of the images before the first iteration:
   that is not in the sample is found when training reads it, and ends it with the key.
 - Pairs, of an LMDB 100 of them: LQ must show what its GT shows. LQ that is turned or mirrored, as where EXIF turned
   only one of the two, that has red and blue exchanged, or that shows what another GT shows is refused; what hardly
-  resembles its GT comes with a warning.
+  resembles its GT comes with a warning, and so does all of this where much of the data is so.
 - What the model reads, such as the blur kernels of `RealESRGANDataset`, must be what the type of data set gives.
 
 A bar shows how far the decoding is, and a line every half minute where there is no terminal. Pictures that were found

@@ -43,8 +43,8 @@ def check_likeness(pairs: Iterable[Pair], where: str) -> list[str]:
         where: name of the section, for messages.
 
     Returns:
-        sentences about LQ that hardly resembles its GT, if there is such: degradations may be of any kind. Where that is
-        so of most, what seems turned or exchanged is told likewise.
+        sentences about LQ that hardly resembles its GT, if there is such: degradations may be of any kind. Where there
+        is much of it, what seems turned or exchanged is told likewise.
 
     Raises:
         UserError: LQ is its GT turned, mirrored, or with other colours, or shows what another GT shows.
