@@ -46,9 +46,9 @@ def run(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> Any:
     return command
 
 
-def picture(name: str | Path, side: int = 9) -> None:
+def picture(name: str | Path, sides: tuple[int, int] = (9, 9)) -> None:
     Path(name).parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (*sides, 3), np.uint8)
     with open(name, "wb") as stream:
         Image.fromarray(pixels).save(stream, "PNG")
 
@@ -167,12 +167,25 @@ def test_output_folder_within_the_input_folder(run: Any) -> None:
 
 def test_results_of_other_factors_among_their_sources(folder: Path) -> None:
     """The second day's run with another factor does not enlarge what the first day's made of the same pictures."""
-    for name in ("a.png", "a_x2.png", "a_x2.7.png", "a_x2_x4.jpg", "b.png", "c_x2.png", "IMG.png", "IMG_1234.png"):
-        picture(name)
+    for name in ("a.png", "b.png", "c_x2.png", "IMG.png", "IMG_1234.png"):
+        picture(name, (10, 15))
+    for name, sides in {"a_x2.png": (20, 30), "a_x2.7.png": (27, 40), "a_x2_x4.jpg": (80, 120)}.items():
+        picture(name, sides)
     plan = plan_jobs(["."], ".", "_x4")
     assert [job.source for job in plan.jobs] == [f"./{name}.png" for name in ("IMG", "IMG_1234", "a", "b", "c_x2")]
     assert plan.passed == {jobs.RESULT: 3}
     assert len(plan_jobs(["."], "out", "_x4").jobs) == 8  # elsewhere nothing says that they are results
+
+
+def test_pictures_that_are_called_like_results(folder: Path) -> None:
+    """One of another size was not made of its neighbour; turned ones may be, and so may what does not tell its size."""
+    for name, sides in {"a.png": (10, 15), "a_x2.png": (10, 15), "a_x3.png": (45, 30), "a_x4.png": (60, 41)}.items():
+        picture(name, sides)
+    Path("a_x5.png").write_bytes(b"cut off")
+    for inputs in (["."], sorted(os.listdir("."))):
+        plan = plan_jobs(inputs, ".", "_x8")
+        assert [os.path.normpath(job.source) for job in plan.jobs] == ["a.png", "a_x2.png"]
+        assert plan.passed == {jobs.RESULT: 3}
 
 
 def test_results_that_would_meet_are_told_before_anything(run: Any) -> None:

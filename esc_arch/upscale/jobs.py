@@ -15,9 +15,10 @@ from esc_arch.common.leftovers import is_leftover
 from esc_arch.common.whole_files import sweep, try_folder
 from esc_arch.pictures.finding import RESULT, Found, in_words
 from esc_arch.pictures.formats import FORMATS, OTHERS, format_of, result_suffix
+from esc_arch.pictures.sides import stored_sides
 from esc_arch.pictures.writing import written_format
 
-_LABEL = re.compile(r"_x[1-9]\d*(?:\.\d+)?\Z")  # that results of a factor have
+_LABEL = re.compile(r"_x([1-9]\d*(?:\.\d+)?)\Z")  # that results of a factor have
 LONGEST_NAME = 255  # bytes, where the system does not say
 
 
@@ -184,17 +185,32 @@ def _entry(path: str) -> str:
 def _without_results(jobs: list[Job], passed: Counter[str]) -> list[Job]:
     """Leave out what this run writes, and where results lie among their sources, what runs with other factors wrote."""
     written = {_entry(job.target): job.source for job in jobs if _entry(job.target) != _entry(job.source)}
-    stems = {os.path.splitext(_entry(job.source))[0] for job in jobs}
+    sources: dict[str, list[str]] = {}
+    for job in jobs:
+        sources.setdefault(os.path.splitext(_entry(job.source))[0], []).append(job.source)
     left = []
     for job in jobs:
         source = _entry(job.source)
         stem = os.path.splitext(source)[0]
         label = _LABEL.search(stem) if os.path.dirname(source) == os.path.dirname(_entry(job.target)) else None
-        if source not in written and not (label and stem[: label.start()] in stems):
+        origins = sources.get(stem[: label.start()], []) if label else []
+        is_earlier = label and any(_may_be_made_of(job.source, origin, float(label[1])) for origin in origins)
+        if source not in written and not is_earlier:
             left.append(job)
     if len(left) < len(jobs):
         passed[RESULT] += len(jobs) - len(left)
     return left
+
+
+def _may_be_made_of(result: str, source: str, factor: float) -> bool:
+    """Tell whether a picture can be another one enlarged, turned or not; where a size is not known, it can be."""
+    found, original = stored_sides(result), stored_sides(source)
+    if found is None or original is None:
+        return True
+    return all(
+        abs(after - factor * before) <= 1 + 1e-5 * after  # labels have six digits
+        for before, after in zip(sorted(original), sorted(found), strict=True)
+    )
 
 
 def _check_overwriting(jobs: list[Job]) -> None:
