@@ -86,6 +86,18 @@ def test_precisions(network: type[nn.Module], dtype: torch.dtype, narrow_strips:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_autocast_of_networks_of_other_dtypes(network: type[nn.Module], dtype: torch.dtype, gradients: bool) -> None:
+    """It does to them what it does to the definitions; float64 it leaves alone."""
+    net, x = randomise(network(**TINY)).to(dtype).eval(), torch.rand(2, 3, 21, 20, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(gradients):
+        actual, expected = net(x), plain(net, x)
+    assert actual.dtype == expected.dtype == dtype
+    assert relative_difference(actual.detach(), expected.detach()) < (1e-12 if dtype == torch.float64 else 0.05)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_modules_that_are_watched_are_called(network: type[nn.Module]) -> None:
     net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 12, 12)
     watched = net.blocks[0].pconvs[1].aggr
@@ -97,6 +109,15 @@ def test_modules_that_are_watched_are_called(network: type[nn.Module]) -> None:
         handle.remove()
         assert relative_difference(net(x), with_hook) <= 1e-5
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("place", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_modules_whose_gradients_are_watched_are_called(network: type[nn.Module], place: str) -> None:
+    net, seen = randomise(network(**TINY)), []
+    getattr(net.blocks[0].pconvs[1].aggr, place)(lambda *arguments: seen.append(arguments))
+    net(torch.rand(1, 3, 12, 12)).sum().backward()
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -57,7 +57,8 @@ def convolve_large(x: torch.Tensor, kernel: LargeKernel) -> torch.Tensor:
     with torch.autocast("cpu", enabled=False):
         spectrum = once(kernel, ("spectrum", size), lambda: transform_kernel(kernel.weight, size))
         out = convolve_transformed(x.to(kernel.weight.dtype), spectrum, rows)
-    return out.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else out
+    narrows = torch.is_autocast_enabled("cpu") and out.dtype == torch.float32  # autocast leaves float64 alone
+    return out.to(torch.get_autocast_dtype("cpu")) if narrows else out
 
 
 def transforms(x: torch.Tensor, kernel: LargeKernel) -> bool:

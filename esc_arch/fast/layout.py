@@ -21,13 +21,13 @@ def extract(
 
     Under autocast to bf16 the first convolution and the long skip stay in float32, as do the features between the steps
     of the blocks, which round only what they multiply. Without instructions for bf16 all is computed in float32, which
-    is faster then.
+    is faster then. Networks of other dtypes are left to PyTorch's autocast.
     """
     if x.device.type == "cpu" and x.dim() == 4 and speedups.active().channels_last:
         keep_freed_memory()
         x = channels_last(x)
     ours = x.device.type == "cpu" and not torch.is_grad_enabled() and speedups.active().kernels
-    if not (ours and reduced.asked_for()):
+    if not (ours and reduced.asked_for() and _in_float32(trunk)):
         return definition(trunk, x, kernel)
     rounds = reduced.active() and x.shape[-1] >= kernels.large_kernel.NARROWEST  # the kernels take no narrower images
     with torch.autocast("cpu", enabled=False):
@@ -38,3 +38,7 @@ def extract(
     for block in trunk.blocks:
         features = block(features, kernel)
     return trunk.last(trunk.ln_last(features)) + skip
+
+
+def _in_float32(trunk: ESCTrunk) -> bool:
+    return all(weight.dtype == torch.float32 for weight in trunk.parameters() if weight.is_floating_point())

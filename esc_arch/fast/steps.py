@@ -78,9 +78,12 @@ def may_bypass(block: ESCBlock) -> bool:
         return False
     linear: list[Any] = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
     linear += [layer for ffn in ffns for layer in (ffn.proj, ffn.dwc, ffn.aggr)]
-    return all(_is_plain(layer) for layer in linear) and not any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in block.modules()
-    )
+    return all(_is_plain(layer) for layer in linear) and not any(_is_watched(module) for module in block.modules())
+
+
+def _is_watched(module: nn.Module) -> bool:
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
+from torch.autograd import forward_ad
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,18 +29,23 @@ def replaceable(definition: Callable[P, R]) -> Callable[P, R]:
     """Mark a function or a method as one that may be computed in another way, see `replace`.
 
     Graphs that are traced, compiled or exported always hold the definition: they serve many sizes and devices, while
-    ways are chosen by size and device.
+    ways are chosen by size and device. The definition is taken, too, wherever functions are transformed (`torch.func`)
+    or derivatives go forward: ways may have none for them, and torch would leave them out without a word.
     """
 
     @functools.wraps(definition)
     def compute(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or _transforming():
             return definition(*args, **kwargs)
         way = _WAYS[compute]
         return definition(*args, **kwargs) if way is None else way(definition, *args, **kwargs)
 
     _WAYS[compute] = None
     return compute
+
+
+def _transforming() -> bool:
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def replace(marked: Callable[P, R], way: Callable[Concatenate[Callable[P, R], P], R]) -> None:

@@ -1,4 +1,4 @@
-// Kernels for CPUs, compiled at installation where there is a compiler, and loaded by __init__.py.
+// Kernels for CPUs, compiled at installation where there is a compiler, and loaded by loading.py.
 //
 // The arithmetic is written once, in terms of vectors, and compiled for every instruction set worth having; which one
 // runs is decided at run time. Only C types pass the border, so the library fits every version of torch and Python. It
@@ -272,7 +272,7 @@ bool supports_bf16() { return false; }
 
 }  // namespace
 
-// The functions that __init__.py declares. Whenever one changes, so must the number.
+// The functions that loading.py declares. Whenever one changes, so must the number.
 extern "C" {
 
 int esc_interface(void) { return 8; }

@@ -68,12 +68,6 @@ INLINE float sum(Vec x) {
 #endif
 }
 
-INLINE float largest(Vec x) {
-    float most = x[0];
-    for (int lane = 1; lane < LANES; lane++) most = x[lane] > most ? x[lane] : most;
-    return most;
-}
-
 constexpr float ROUNDING = 12582912.f;  // 1.5 * 2^23: a sum with it has no bits behind the point
 
 INLINE bool any_beyond(Vec x, Vec limit) {
