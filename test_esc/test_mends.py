@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 
+from esc_arch.archs import ESC
 from esc_arch.bridge.mends import resuming
 from esc_arch.bridge.mends.saving import CheckpointError
 from esc_arch.bridge.mends.warnings import drop_vgg_warnings
 from esc_arch.common import torchvision_operators
 from esc_arch.common.errors import UserError
+from esc_arch.weights.files import read_recorded
 
 # Removes one mend before BasicSR is imported
 WITHOUT = """
@@ -210,6 +213,14 @@ def test_checkpoints_are_written_in_place_whole(tmp_path: Path) -> None:
     ]
     loaded = torch.load(tmp_path / "models/net_g_7.pth", weights_only=True)
     assert torch.equal(loaded["params"]["weight"], net.weight)
+
+
+def test_models_of_ones_own_may_name_what_they_save(tmp_path: Path) -> None:
+    model = model_that_saves(tmp_path)
+    model.save_network(current_iter=7, net_label="net_g", net=[ESC(**TINY)])
+    model.save_training_state(current_iter=7, epoch=0)
+    assert read_recorded(str(tmp_path / "models/net_g_7.pth"))[1]["network"] == "ESC"
+    assert torch.load(tmp_path / "states/7.state", weights_only=True)["iter"] == 7
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError("No space left on device")])

@@ -204,3 +204,12 @@ def test_weights_that_are_written_without_a_record_are_as_before(tmp_path: Path)
         assert read_recorded(str(tmp_path / name))[1] == {}
         assert same(esc_arch.load(tmp_path / name), network)
         assert read_weights(str(tmp_path / name)).keys() == network.state_dict().keys()
+
+
+@pytest.mark.filterwarnings("ignore:HiT_SIR ignores")
+def test_arguments_that_are_ignored_are_not_told(tmp_path: Path) -> None:
+    kind, arguments = UNTOLD["windows and range"]
+    record = record_of(kind(**arguments, use_checkpoint=True))
+    torch.save({"params": kind(**arguments).state_dict(), **entry_of(record)}, tmp_path / "w.pth")
+    path = {"pretrain_network_g": str(tmp_path / "w.pth")}
+    assert check_pretrained(path, "network_g", kind(**arguments, use_checkpoint=False)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -80,8 +81,9 @@ def differing(recorded: Mapping[str, Any], network: nn.Module) -> list[str]:
         return []
     if recorded[NETWORK] != own[NETWORK]:  # ESC and ESCAblation may have the same weights
         return [f"{NETWORK} {recorded[NETWORK]} and not {own[NETWORK]}"]
+    named = inspect.signature(type(network)).parameters  # others are ignored
     return [
         f"{name} {recorded[name]} and not {value}"
         for name, value in own.items()
-        if name in recorded and recorded[name] != value and name not in HARMLESS
+        if name in recorded and recorded[name] != value and name in named and name not in HARMLESS
     ]

@@ -68,12 +68,12 @@ def write_whole(content: Any, path: str) -> None:
         torch.save(content, file)  # through Python's file: torch's own does not say what the disk said
 
 
-def _arguments(model: Any, networks: Any, *_: Any) -> dict[str, Any]:
-    first = networks[0] if isinstance(networks, list) else networks  # the average is of the same
+def _arguments(model: Any, net: Any, *_: Any, **__: Any) -> dict[str, Any]:
+    first = net[0] if isinstance(net, list) else net  # the average is of the same
     return entry_of(record_of(model.get_bare_model(first)))
 
 
-def _more_to_resume(model: Any, *_: Any) -> dict[str, Any]:
+def _more_to_resume(model: Any, *_: Any, **__: Any) -> dict[str, Any]:
     return {MORE_IN_STATE: model.more_to_resume()} if hasattr(model, "more_to_resume") else {}
 
 
@@ -85,7 +85,7 @@ def _or_told(save: Callable[..., None], more: Callable[..., dict[str, Any]]) -> 
     @master_only
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         seen = base_model.torch
-        seen.failure, seen.more = None, more(self, *args)
+        seen.failure, seen.more = None, more(self, *args, **kwargs)
         save(self, *args, **kwargs)
         if seen.failure is not None:
             raise CheckpointError(reason_of(seen.failure)) from seen.failure
