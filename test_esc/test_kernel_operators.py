@@ -80,3 +80,19 @@ def test_conv_ffn_without_what_is_optional() -> None:
     """Without normalisation and without a skip."""
     x, _, _, epsilon, *weights, _, out, rest = writing()["conv_ffn"]
     opcheck(OPERATORS.conv_ffn.default, (x, None, None, epsilon, *weights, None, out, rest))
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_half_a_normalisation_is_refused(missing: int) -> None:
+    """Rather than memory at address zero being read."""
+    given = list(writing()["conv_ffn"])
+    given[missing] = None
+    with pytest.raises(RuntimeError, match="conv_ffn normalises with both scale and shift"):
+        OPERATORS.conv_ffn(*given)
+
+
+def test_no_results_are_no_results() -> None:
+    out, x = last(2, 0, 9, 20), last(2, 4, 9, 20)
+    OPERATORS.products(out, x, torch.randn(0, 4, 1, 1))
+    OPERATORS.depthwise(out, x, torch.randn(2, 4, 5, 5), torch.randn(0, 4, 1, 1))
+    assert out.numel() == 0

@@ -24,8 +24,9 @@ class Speedups:
         merged: for a single image, the dynamic kernel is added to the large one instead of convolving twice.
         lean_attention: on a CPU, fused attention goes head by head, and its gradients are computed without storing
             the scores.
-        kernels: on a CPU, in float32, attention is computed by a compiled kernel, where one was compiled at
-            installation; in place of `lean_attention`, where it fits.
+        kernels: on a CPU, in float32 or under autocast to bf16, attention, ConvFFNs, convolutions and GELU are
+            computed by compiled kernels, where they were compiled at installation; in place of `lean_attention` and
+            `transform`, where they fit.
     """
 
     channels_last: bool = True

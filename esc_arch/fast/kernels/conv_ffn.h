@@ -1,5 +1,5 @@
 // A ConvFFN with the normalisation before it and the sum behind it. Included once for every instruction set, behind
-// products.h.
+// gelu.h.
 //
 // Of the hidden layer only three rows of a tile of the image exist at a time, and pixels go through products and
 // activations while they are in the first-level cache.

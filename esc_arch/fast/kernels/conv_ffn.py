@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from esc_arch.fast.kernels.loading import OPERATORS, require_bf16, require_images, require_shapes, required
+from esc_arch.fast.kernels.loading import (
+    OPERATORS,
+    require_bf16,
+    require_images,
+    require_normalisation,
+    require_shapes,
+    required,
+)
 
 NARROWEST = 8  # pixels of the narrowest images, as many as are multiplied at a time or more
 
@@ -58,6 +65,7 @@ def _conv_ffn(
     if width < NARROWEST:
         raise RuntimeError(f"esc_arch::conv_ffn is for images at least {NARROWEST} pixels wide, got {tuple(x.shape)}.")
     require_images("conv_ffn", x, skip, out, rest)
+    require_normalisation("conv_ffn", scale, shift)
     require_shapes(
         "conv_ffn",
         (x, (batch, channels, height, width)),

@@ -12,7 +12,7 @@ struct Groups {
     explicit Groups(int results) {
         const int vectors = padded_channels(results) / LANES;
         count = (vectors + MOST_PARTS - 1) / MOST_PARTS;
-        parts = (vectors + count - 1) / count;
+        parts = count ? (vectors + count - 1) / count : 0;
     }
 
     int width() const { return count * parts * LANES; }  // the results, and zeros that fill the last group

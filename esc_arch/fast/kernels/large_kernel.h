@@ -1,4 +1,4 @@
-// The convolution of ConvAttn and the product behind it. Included once for every instruction set, behind products.h.
+// The convolution of ConvAttn and the product behind it. Included once for every instruction set, behind product.h.
 //
 // The large kernel equals its mirror images. So after a Fourier transform along the columns it is real and the same for
 // the cosine and the sine of a frequency, and along the rows the two neighbours at the same distance are added before

@@ -126,6 +126,16 @@ def require_shapes(operator: str, *expected: tuple[torch.Tensor | None, tuple[in
             )
 
 
+def require_normalisation(operator: str, scale: torch.Tensor | None, shift: torch.Tensor | None) -> None:
+    """Require both weights of a normalisation, or none.
+
+    Raises:
+        RuntimeError: there is only one.
+    """
+    if (scale is None) != (shift is None):
+        raise RuntimeError(f"esc_arch::{operator} normalises with both scale and shift, or not at all.")
+
+
 def require_bf16(operator: str, *channels: int) -> None:
     """Require that products are computed in bf16 into which so many channels go.
 

@@ -1,4 +1,5 @@
-// A 1x1 convolution of pixels, perhaps normalised before. Included once for every instruction set, behind the product.
+// A 1x1 convolution of pixels, perhaps normalised before. Included once for every instruction set, behind norm.h and
+// product.h.
 
 // Copies `count` of the pixels from the first one on as floats, filled up with zeros, as are the rows up to PIXELS.
 TARGET static void take_pixels(const Pixels &pixels, std::ptrdiff_t first, int count, int channels, float *rows) {

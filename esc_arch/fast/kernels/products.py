@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from esc_arch.fast.kernels.loading import OPERATORS, require_bf16, require_images, require_shapes, required
+from esc_arch.fast.kernels.loading import (
+    OPERATORS,
+    require_bf16,
+    require_images,
+    require_normalisation,
+    require_shapes,
+    required,
+)
 
 OPERATORS.define(
     "products(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias=None, Tensor? scale=None, Tensor? shift=None,"
@@ -51,7 +58,8 @@ def _products(
         (shift, (channels,)),
         (out if out.dtype != torch.bfloat16 or not bf16 or add else None, (batch, results, height, width)),
     )
-    if out.shape != (batch, results, height, width) or (scale is None) != (shift is None):
+    require_normalisation("products", scale, shift)
+    if out.shape != (batch, results, height, width):
         raise RuntimeError(
             f"esc_arch::products needs results {(batch, results, height, width)}, got {tuple(out.shape)}."
         )
