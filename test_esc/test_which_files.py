@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from esc_arch.archs import ESC
 from esc_arch.common.errors import UserError
 from esc_arch.common.whole_files import DiskError
+from esc_arch.pictures.sides import stored_sides
 from esc_arch.upscale import jobs, work
 from esc_arch.upscale.__main__ import main
 from esc_arch.upscale.jobs import plan_jobs, try_places
@@ -186,6 +188,19 @@ def test_pictures_that_are_called_like_results(folder: Path) -> None:
         plan = plan_jobs(inputs, ".", "_x8")
         assert [os.path.normpath(job.source) for job in plan.jobs] == ["a.png", "a_x2.png"]
         assert plan.passed == {jobs.RESULT: 3}
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "bmp", "tif", "gif", "ppm", "tga", "ico", "jp2"])
+def test_sides_by_the_header(folder: Path, kind: str) -> None:
+    """They are known without a word on what is odd about the rest, which reading tells."""
+    file = f"a.{kind}"
+    Image.fromarray(np.zeros((24, 16, 3), np.uint8)).save(file, **({"sizes": [(16, 24)]} if kind == "ico" else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stored_sides(file) == (24, 16)
+        Path(file).write_bytes(Path(file).read_bytes()[:9])
+        assert stored_sides(file) is None
+    assert stored_sides("nowhere.png") is None
 
 
 def test_results_that_would_meet_are_told_before_anything(run: Any) -> None:
