@@ -117,6 +117,16 @@ def test_attention_uses_it(size: tuple[int, int], gated: bool) -> None:
     assert relative_difference(actual, expected) <= 1e-5
 
 
+def test_features_that_are_rounded_already() -> None:
+    """As autocast hands them to a block in somebody's own network."""
+    attn, x = randomise(WindowAttention(12, 16, 3)), features(2, 12, 32, 21)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = x + attn(x)
+        actual = attention_step(x.bfloat16(), nn.Identity(), attn)
+    assert actual.dtype == torch.bfloat16
+    assert relative_difference(actual.float(), expected.float()) <= 0.02
+
+
 def test_other_layers_are_called() -> None:
     """Those that stand in place of a plain convolution, and compute something else."""
 

@@ -89,6 +89,7 @@ def _is_watched(module: nn.Module) -> bool:
 def _is_plain(layer: nn.Module) -> bool:
     return (
         type(layer) is nn.Conv2d
+        and type(layer.weight) in (nn.Parameter, torch.Tensor)  # and not numbers that are kept in another form
         and layer.bias is not None
         and layer.stride == layer.dilation == (1, 1)
         and layer.padding_mode == "zeros"
@@ -145,6 +146,7 @@ def _add_attention(
     layers = attn.to_qkv, attn.to_out
     if not (
         all(_is_plain(layer) and layer.kernel_size == (1, 1) and layer.groups == 1 for layer in layers)
+        and out.dtype == torch.float32
         and out.is_contiguous(memory_format=torch.channels_last)
         and compiled_products.pays(rows, attn.to_qkv, norm)
         and compiled_products.pays(rows, attn.to_out)
