@@ -144,6 +144,26 @@ def test_bmp_of_windows_ce() -> None:
         read(cut)
 
 
+@pytest.mark.parametrize("bits", [1, 4, 8, 24, 32])
+@pytest.mark.parametrize("masked", [True, False])
+def test_icon_that_counts_the_rows_of_its_picture_alone(bits: int, masked: bool) -> None:
+    """And not those of its mask with them: no half of it is taken for all."""
+    if bits <= 8:
+        places, table = np.random.default_rng(bits).integers(0, 2, (16, 16)), noise(2**bits, 1, 3)[:, 0]
+        expected, content = table[places], indexed_bmp(places, table, bits, len(table))[14:]
+    else:
+        expected = noise(16, 16, bits // 8)
+        stored = expected[::-1, :, [2, 1, 0, 3][: bits // 8]].tobytes()
+        content = struct.pack("<IiiHHIIiiII", 40, 16, 16, 1, bits, 0, 0, 0, 0, 0, 0) + stored
+    content += bytes(4 * 16 if masked else 0)
+    for height in (16, 32) if masked else (16,):
+        content = content[:8] + struct.pack("<i", height) + content[12:]
+        icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, bits, len(content), 22) + content
+        found = read(icon).pixels
+        assert found.shape[:2] == (16, 16)
+        np.testing.assert_array_equal(found[..., : expected.shape[2]], expected)
+
+
 def test_icon_without_alpha() -> None:
     """Its fourth byte is nothing but zero, as programs wrote it before there was alpha."""
     pixels = noise(16, 16, 4)

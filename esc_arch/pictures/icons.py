@@ -29,13 +29,13 @@ def only_the_best(data: bytes) -> bytes:
     if not found:
         raise ValueError("it holds no picture")
     _, bits, start, length = max(found, key=lambda picture: picture[:2])
-    content = data[start : start + length]
+    content, entry = data[start : start + length], bytearray(next(_entries(data, start)))
     if not content.startswith(_PNG):
+        content = _with_height_of_both(content, entry[1] or 256)
         if bits in (4, 8):
             content = with_whole_palette(with_file_header(content), lambda width, height: None)[FILE_HEADER:]
         elif bits == _DEEP:
             content = _with_mask_as_alpha(content)
-    entry = bytearray(next(_entries(data, start)))
     struct.pack_into("<HII", entry, 6, bits, len(content), _HEAD + _ENTRY)
     return data[:4] + b"\1\0" + bytes(entry) + content
 
@@ -60,6 +60,18 @@ def _pictures(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         elif len(head) == 40:
             _, width, height, _, bits = struct.unpack_from("<IiiHH", head)
             yield width * (height // 2), bits, start, length
+
+
+def _with_height_of_both(content: bytes, stated: int) -> bytes:
+    """Count the rows of the mask where a writer has counted those of the picture alone; a mask that lacks shows all."""
+    size, width, height, _, bits = struct.unpack_from("<IiiHH", content)
+    (used,) = struct.unpack_from("<I", content, 32)
+    palette = 4 * (used or (2**bits if bits <= 8 else 0))
+    end = size + palette + (width * bits + 31) // 32 * 4 * height
+    if height != stated or width < 1 or len(content) < end:
+        return content
+    whole = content.ljust(end + (width + 31) // 32 * 4 * height, b"\0")
+    return whole[:8] + struct.pack("<i", 2 * height) + whole[12:]
 
 
 def _with_mask_as_alpha(content: bytes) -> bytes:
