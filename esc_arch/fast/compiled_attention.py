@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from esc_arch.fast import kernels, reduced, speedups
+from esc_arch.fast.compiled import serves
 from esc_arch.fast.strips import memory_format
 from esc_arch.layers.backend import Bias, window_attention
 from esc_arch.layers.window import RelativePositionBias, window_partition
@@ -43,15 +44,12 @@ def merge_channels_last(tokens: torch.Tensor, window: int, height: int, width: i
 def pays(qkv: torch.Tensor, bias: RelativePositionBias) -> bool:
     """Tell whether the attention of these images, (B, 3 * C, H, W), should be computed here."""
     return (
-        speedups.active().kernels
-        and type(qkv) is torch.Tensor  # and not one that stands for another, without numbers of its own
-        and qkv.device.type == "cpu"
+        serves(qkv)
         and (qkv.dtype == torch.float32 or (qkv.dtype == torch.bfloat16 and reduced.active()))
         and bias.table.dtype == torch.float32
         and type(bias) is RelativePositionBias
         and bias.window % kernels.attention.WINDOW_MULTIPLE == 0
         and qkv.is_contiguous(memory_format=torch.channels_last)
-        and kernels.available()
     )
 
 

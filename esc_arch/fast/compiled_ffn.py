@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_arch.fast import kernels, reduced, speedups
+from esc_arch.fast import kernels, reduced
+from esc_arch.fast.compiled import serves
 from esc_arch.layers.ffn import ConvFFN
 from esc_arch.layers.norm import LayerNorm
 
@@ -18,17 +19,14 @@ def pays(x: torch.Tensor, norm: nn.Module, ffn: ConvFFN) -> bool:
     """Tell whether ffn(norm(x)) of these images (B, C, H, W) should be computed here."""
     parameters = *norm.parameters(), *ffn.parameters()
     return (
-        speedups.active().kernels
+        serves(x)
         and not torch.is_grad_enabled()
-        and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
-        and x.device.type == "cpu"
         and reduced.undisturbed()
         and all(tensor.dtype == torch.float32 for tensor in (x, *parameters))
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.shape[3] >= kernels.conv_ffn.NARROWEST
         and type(norm) in (LayerNorm, nn.Identity)
         and ffn.dwc.kernel_size == (3, 3)
-        and kernels.available()
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from esc_arch.fast import kernels, speedups
+from esc_arch.fast import kernels
+from esc_arch.fast.compiled import serves
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -16,12 +17,4 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
 
 def pays(x: torch.Tensor) -> bool:
     """Tell whether GELU of `x` should be computed by the kernel."""
-    return (
-        speedups.active().kernels
-        and torch.is_grad_enabled()
-        and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
-        and x.device.type == "cpu"
-        and x.dtype in kernels.gelu.DTYPES
-        and kernels.gelu.dense(x)
-        and kernels.available()
-    )
+    return serves(x) and torch.is_grad_enabled() and x.dtype in kernels.gelu.DTYPES and kernels.gelu.dense(x)

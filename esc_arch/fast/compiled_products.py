@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_arch.fast import kernels, reduced, speedups
+from esc_arch.fast import kernels, reduced
+from esc_arch.fast.compiled import serves
 from esc_arch.layers.norm import LayerNorm
 
 
@@ -16,15 +17,12 @@ def pays(x: torch.Tensor, conv: nn.Conv2d, norm: nn.Module | None = None) -> boo
     """Tell whether conv(norm(x)) of these images (B, C, H, W) should be computed here."""
     parameters = *conv.parameters(), *(norm.parameters() if norm is not None else ())
     return (
-        speedups.active().kernels
+        serves(x)
         and not torch.is_grad_enabled()
-        and type(x) is torch.Tensor  # and not one that stands for another, without numbers of its own
-        and x.device.type == "cpu"
         and reduced.undisturbed()
         and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and reduced.active(x.shape[1])))
         and all(tensor.dtype == torch.float32 for tensor in parameters)
         and (norm is None or type(norm) in (LayerNorm, nn.Identity))
-        and kernels.available()
     )
 
 

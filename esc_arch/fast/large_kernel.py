@@ -66,17 +66,18 @@ def transforms(x: torch.Tensor, kernel: LargeKernel) -> bool:
 
     Under autocast, too, in the dtype of the kernel: that is faster than the convolution in half precision, and exact.
     """
-    return transformable(x, kernel) or (torch.is_autocast_enabled("cpu") and transformable(x.float(), kernel))
+    return transformable(x, kernel) or (torch.is_autocast_enabled("cpu") and transformable(x, kernel, torch.float32))
 
 
-def transformable(x: torch.Tensor, kernel: LargeKernel) -> bool:
-    """Tell whether a transform of the kernel serves, if it is computed in the dtype of `x`."""
+def transformable(x: torch.Tensor, kernel: LargeKernel, dtype: torch.dtype | None = None) -> bool:
+    """Tell whether a transform of the kernel serves, if it is computed in a dtype, by default that of `x`."""
+    dtype = dtype or x.dtype
     return (
         kernel.symmetric
         and kernel.weight.shape[-1] >= SMALLEST_TRANSFORMED
         and x.device.type == "cpu"
-        and x.dtype == kernel.weight.dtype
-        and x.dtype in (torch.float32, torch.float64)  # sums over a column lose too much in half precision
+        and dtype == kernel.weight.dtype
+        and dtype in (torch.float32, torch.float64)  # sums over a column lose too much in half precision
         and speedups.active().transform
     )
 
