@@ -121,6 +121,22 @@ def test_modules_whose_gradients_are_watched_are_called(network: type[nn.Module]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_hooks_of_all_modules_see_every_layer(network: type[nn.Module], kind: str) -> None:
+    """As profilers and debuggers set them, for the whole process."""
+    net, seen = randomise(network(**TINY)), list[nn.Module]()
+    register = getattr(nn.modules.module, f"register_module_{kind}_hook")
+    handle = register(lambda module, *arguments: seen.append(module))
+    try:
+        net(torch.rand(1, 3, 12, 12)).sum().backward()
+    finally:
+        handle.remove()
+    block = net.blocks[0]
+    assert all(layer in seen for layer in (block.convffns[0].aggr, block.pconvs[1].aggr, block.conv_out))
+    assert steps.may_bypass(block)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_modules_that_are_replaced_are_used(network: type[nn.Module]) -> None:
     net, x = randomise(network(**TINY)).eval(), torch.rand(1, 3, 12, 12)
     parametrizations.weight_norm(net.blocks[0].convffns[0].aggr)

@@ -60,6 +60,7 @@ def in_steps(
     return conv_out_step(x, block.ln_out, block.conv_out, skip, memory)
 
 
+HOOKS = "forward", "forward_pre", "backward", "backward_pre"
 ATTENTIONS = (WindowAttention, FlashBiasAttention, ImplicitBiasAttention, PlainAttention)
 
 
@@ -78,11 +79,18 @@ def may_bypass(block: ESCBlock) -> bool:
         return False
     linear: list[Any] = [block.conv_out, *(convolution.aggr for convolution in block.pconvs)]
     linear += [layer for ffn in ffns for layer in (ffn.proj, ffn.dwc, ffn.aggr)]
-    return all(_is_plain(layer) for layer in linear) and not any(_is_watched(module) for module in block.modules())
+    watched = _all_are_watched() or any(_is_watched(module) for module in block.modules())
+    return all(_is_plain(layer) for layer in linear) and not watched
 
 
 def _is_watched(module: nn.Module) -> bool:
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
+
+
+def _all_are_watched() -> bool:
+    """Tell whether there are hooks for all modules of the process, which profilers set."""
+    hooks = (getattr(nn.modules.module, f"_global_{kind}_hooks") for kind in HOOKS)
     return any(hooks)
 
 
